@@ -1,0 +1,1 @@
+"""The gateway's own tools, one module per noun, each calling the registry's services."""

@@ -1,0 +1,1 @@
+"""Runs containers for workspaces. Knows no database, no HTTP edge and no business rule."""
