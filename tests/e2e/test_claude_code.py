@@ -1,4 +1,4 @@
-"""Claude Code's own connection check: `claude mcp list` connects, without an account or a model, and says how it went."""
+"""Claude Code's own connection check: `claude mcp list` connects without an account or a model and says how it went."""
 
 from __future__ import annotations
 

@@ -66,9 +66,8 @@ def test_servers_are_still_there(restarted: Restarted) -> None:
 
 def test_keys_still_open(restarted: Restarted) -> None:
     for key in (restarted.agent_key, restarted.made_key):
-        assert (
-            Modern(f"{restarted.gateway.url}/mcp", key).call(f"{WEB}__get-sum", a=1, b=2) == "The sum of 1 and 2 is 3."
-        )
+        told = Modern(f"{restarted.gateway.url}/mcp", key).call(f"{WEB}__get-sum", a=1, b=2)
+        assert told == "The sum of 1 and 2 is 3."
 
 
 def test_calls_reach_what_is_up(restarted: Restarted) -> None:
