@@ -105,7 +105,7 @@ class AccessTokens:
         texts = ("sub", "org", "role", "sid")
         if (
             decoded["header"].get("typ") != TYPE
-            or not all(isinstance(payload[name], str) for name in texts)
+            or not all(payload[name] and isinstance(payload[name], str) for name in texts)
             or not all(isinstance(payload[name], int) for name in ("exp", "iat"))
         ):
             raise TokenInvalid("The access token is not valid.")
