@@ -12,7 +12,7 @@ from tests.e2e.furnish import EVERYTHING, NOTES, Furnished
 from tests.e2e.wire import ACCEPT, LEGACY, MODERN, Legacy, McpError, Modern
 from tests.support.gateway import Answer, exchange, new_key
 
-PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS = -32700, -32600, -32601, -32602
+PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR = -32700, -32600, -32601, -32602, -32603
 HEADER_MISMATCH, UNSUPPORTED_VERSION = -32020, -32022
 
 ADD = {"name": f"{NOTES}__add", "arguments": {"a": 2, "b": 40}}
@@ -44,6 +44,8 @@ def error_of(answer: Answer) -> dict[str, Any]:
     assert answer.status < 500, answer
     message = answer.json()
     assert "result" not in message, message
+    # A gateway that stumbles over a client's mistake is one that a client can make stumble.
+    assert message["error"]["code"] != INTERNAL_ERROR, message
     return message["error"]
 
 
