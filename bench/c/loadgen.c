@@ -169,21 +169,28 @@ static const char *check_call(connection *c, slice result) {
 static const char *check_page(connection *c, slice result) {
     static const char *const keys[] = {"tools", "nextCursor", "resultType", "ttlMs", "cacheScope"};
     static const char *const tool_keys[] = {"name", "inputSchema"};
-    slice values[5], tool;
-    const char *at = NULL;
+    static buffer verified; /* the last complete list that passed: the same bytes again need no second reading */
+    slice values[5], parts[2];
+    if (!c->tools && slice_equal(result, (slice){verified.p, verified.n})) return NULL;
     json_members(result, 5, keys, values);
     if (!values[0].n || *values[0].p != '[') return "no list of tools";
-    while ((tool = json_next(values[0], &at)).n) {
-        slice parts[2];
-        json_members(tool, 2, tool_keys, parts);
-        if (!json_inside(parts[0]).n || !parts[1].n) return "a tool without name or schema";
+    const char *end = values[0].p + values[0].n, *p = json_space(values[0].p + 1, end);
+    while (p < end && *p != ']') {
+        if (*p == ',') p++;
+        p = json_members((slice){p, (size_t)(end - p)}, 2, tool_keys, parts);
+        if (!p || !json_inside(parts[0]).n || !parts[1].n) return "a tool without name or schema";
         c->tools++;
+        p = json_space(p, end);
     }
     if (options.modern && (!values[3].n || !values[4].n)) return "no cache hints";
     c->cursor.n = 0;
     if (values[1].n && *values[1].p == '"') buffer_slice(&c->cursor, values[1]);
     if (!c->cursor.n && options.expect_tools >= 0 && c->tools != options.expect_tools) return "another number of tools";
-    return check_complete(values[2]);
+    const char *incomplete = check_complete(values[2]);
+    if (incomplete || c->cursor.n || c->tools != options.expect_tools) return incomplete;
+    verified.n = 0;
+    buffer_slice(&verified, result);
+    return NULL;
 }
 
 static const char *check_progress(connection *c, slice text) {
