@@ -1,0 +1,164 @@
+"""The database: engine, declarative base, column types and the transaction.
+
+SQLite (WAL) and PostgreSQL behave alike to the features above. This is the only package that commits; a feature gets
+a `Session` as an argument and never ends its transaction. Migrations live in `registry.migrations`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import JSON, DateTime, Dialect, MetaData, Uuid, event
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+from registry.core.errors import GatehouseError
+from registry.core.events import Event, EventBus
+
+Session = AsyncSession
+
+_EVENTS = "gatehouse_events"
+_READ_ONLY = "gatehouse_read_only"
+_BUSY_TIMEOUT_MS = 10_000
+
+JSONDict = JSON().with_variant(JSONB(), "postgresql")
+"""Column type for JSON documents."""
+
+
+class DatabaseUrlInvalid(GatehouseError):
+    status = 500
+    code = "DATABASE_URL_INVALID"
+    title = "Database URL invalid"
+
+
+class UTCDateTime(TypeDecorator[datetime]):
+    """Timezone-aware UTC times on both databases; refuses naive ones."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("times must be timezone-aware")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        # SQLite has no time zones: what was bound above comes back naive, in UTC.
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+
+class Base(DeclarativeBase):
+    """Base of all records. Ids are UUID strings unless a document types them as integers."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_N_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {
+        datetime: UTCDateTime(),
+        dict[str, Any]: JSONDict,
+        list[str]: JSONDict,
+    }
+
+
+def new_id() -> str:
+    return str(uuid.uuid4())
+
+
+class UuidKey:
+    """Mixin: a UUID string as primary key."""
+
+    id: Mapped[str] = mapped_column(Uuid(as_uuid=False), primary_key=True, default=new_id)
+
+
+def emit(session: Session, happened: Event) -> None:
+    """Publish `happened` once the session's transaction has been committed, and not at all if it is rolled back."""
+    session.info.setdefault(_EVENTS, []).append(happened)
+
+
+class Database:
+    """One engine and the two ways to use it: `transaction` and `reading`.
+
+    Args:
+        url: `sqlite+aiosqlite:///path` or `postgresql+asyncpg://…`.
+        events: where events of committed transactions go.
+    """
+
+    def __init__(self, url: str, events: EventBus) -> None:
+        self.url = make_url(url)
+        self._events = events
+        self.engine = _create_engine(self.url)
+        self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Session]:
+        """A session that is committed at the end of the block, or rolled back if the block raises."""
+        async with self._sessions() as session:
+            async with session.begin():
+                yield session
+            for happened in session.info.pop(_EVENTS, ()):
+                self._events.publish(happened)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Session]:
+        """A session for reading only. On SQLite it takes no write lock, so readers never wait for each other."""
+        async with self._sessions() as session:
+            await session.connection(execution_options={_READ_ONLY: True})
+            yield session
+            await session.rollback()
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+
+def _create_engine(url: URL) -> AsyncEngine:
+    backend = url.get_backend_name()
+    if backend == "postgresql":
+        return create_async_engine(url, pool_size=10, max_overflow=10, pool_pre_ping=True)
+    if backend != "sqlite":
+        raise DatabaseUrlInvalid(
+            f"GATEHOUSE_DATABASE_URL names {backend!r}; use sqlite+aiosqlite:///PATH or postgresql+asyncpg://…"
+        )
+    if url.database and url.database != ":memory:":
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_async_engine(url)
+    event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+    event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    # The driver's own transaction handling starts transactions too late to be serialisable; `_begin_sqlite` does it.
+    connection.isolation_level = None
+    cursor: sqlite3.Cursor = connection.cursor()
+    for pragma in (
+        "journal_mode=WAL",
+        # FULL: what was acknowledged survives a power cut, not only a killed process.
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        f"busy_timeout={_BUSY_TIMEOUT_MS}",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A transaction that starts by reading and writes later would fail as busy where it could have waited.
+    read_only = connection.get_execution_options().get(_READ_ONLY, False)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")

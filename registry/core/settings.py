@@ -1,0 +1,146 @@
+"""All settings of the gateway: one typed class, read from `GATEHOUSE_*` variables and a `gatehouse.toml`.
+
+The contract is the table in DESIGN §3. Names that nobody knows, default secrets and short keys are refused at start,
+with a sentence that says what to change. Settings of the command line's client side are listed in `CLIENT_NAMES`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from registry.core.errors import GatehouseError
+
+PREFIX = "GATEHOUSE_"
+CLIENT_NAMES = frozenset({"GATEHOUSE_URL", "GATEHOUSE_API_KEY", "GATEHOUSE_CONFIG"})
+"""Read by the command line when it talks to a running gateway (and the path of the TOML file), not settings."""
+
+MIN_KEY_BYTES = 32
+DEFAULT_SECRETS = ("changeme", "change-me", "change_me", "secret", "default", "password", "example", "insecure", "xxxx")
+
+Names = Annotated[tuple[str, ...], NoDecode]
+"""A list given as comma-separated text."""
+
+
+class SettingsInvalid(GatehouseError):
+    code = "SETTINGS_INVALID"
+    title = "Settings invalid"
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, env_ignore_empty=True)
+
+    data_dir: Path = Path("~/.gatehouse")
+    """Where the database, secrets and `first-run.txt` are kept."""
+
+    secret_key: SecretStr | None = None
+    """32 bytes or more, shared by replicas; all other secrets are derived from it. Unset: made at first run."""
+
+    database_url: str | None = None
+    """`postgresql+asyncpg://…`; unset: SQLite in the data dir."""
+    redis_url: str | None = None
+    """Needed for more than one process."""
+
+    public_url: str | None = None
+    """The address clients use, when it is not the listening one."""
+    trusted_proxies: Names = ()
+    """Addresses or networks whose `X-Forwarded-*` headers are believed."""
+    allowed_hosts: Names = ()
+    """Further values of `Host` that are answered, beside the listening and the public address."""
+    egress_allow: Names | None = None
+    """`CIDR[:port]` entries that may be private. Unset: private upstreams in local mode only."""
+
+    admin_email: str | None = None
+    admin_password: SecretStr | None = None
+    admin_api_key: SecretStr | None = None
+
+    stdio_api: Literal["on", "off"] = "off"
+    """`on`: registering a stdio command needs no proof of access to the machine."""
+    audit: Literal["batched", "durable"] = "batched"
+    """`durable`: a call is answered only after its record has been committed."""
+    rate_limits: Literal["on", "off"] = "on"
+    """`off`: the façade's rate limits do not apply."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] = "json"
+
+    max_body_bytes: int = Field(default=4 * 1024 * 1024, ge=1024)
+    """Largest request body that is read, on every path."""
+    access_token_minutes: int = Field(default=60, ge=1, le=24 * 60)
+    """Life of a JWT access token."""
+    catalog_ttl_seconds: int = Field(default=300, ge=1)
+    """How long a client may keep a list, and how often a server's offer is read again."""
+
+    @field_validator("trusted_proxies", "allowed_hosts", "egress_allow", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("data_dir")
+    @classmethod
+    def _expand(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @field_validator("secret_key")
+    @classmethod
+    def _strong(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            check_secret("GATEHOUSE_SECRET_KEY", value.get_secret_value())
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        file = Path(os.environ.get("GATEHOUSE_CONFIG", "gatehouse.toml"))
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, file)
+
+    @property
+    def resolved_database_url(self) -> str:
+        return self.database_url or f"sqlite+aiosqlite:///{self.data_dir / 'gatehouse.db'}"
+
+
+def check_secret(name: str, value: str) -> None:
+    """Refuse a key that is short or looks like a default. Raises `ValueError` naming the setting, never the value."""
+    if len(value.encode()) < MIN_KEY_BYTES:
+        raise ValueError(f"{name} is too short: {MIN_KEY_BYTES} bytes or more are needed")
+    lowered = value.lower()
+    if len(set(value)) < 8 or any(lowered.startswith(word) or lowered.endswith(word) for word in DEFAULT_SECRETS):
+        raise ValueError(f"{name} looks like a default or a placeholder: use random bytes")
+
+
+def unknown_names(environ: Mapping[str, str]) -> list[str]:
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | CLIENT_NAMES
+    return sorted(name for name in environ if name.upper().startswith(PREFIX) and name not in known)
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Settings from the environment and the TOML file; `overrides` (command-line options) win, `None` is ignored.
+
+    Raises:
+        SettingsInvalid: an unknown name, a bad value, or a secret that must not be used.
+    """
+    if unknown := unknown_names(os.environ):
+        raise SettingsInvalid(f"Unknown setting {', '.join(unknown)}: check the spelling against the README.")
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        # Values are left out on purpose: they may be secrets.
+        problems = [f"{PREFIX}{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
+        raise SettingsInvalid("Settings invalid. " + "; ".join(problems)) from None
