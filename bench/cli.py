@@ -49,9 +49,9 @@ def _notes(cores: Cores) -> list[str]:
     if cores.shared:
         where = f"**one core only ({cores.load})**: everything shares it, so compare CPU per operation, not rates"
     return [
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {platform.system()} {platform.release()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {platform.system()} {platform.release()}, {os.cpu_count()} cores",
         f"Pinning: {where}",
-        f"`~`: others took more than {NOISE_LIMIT:.0%} of a core in the quietest of three windows; `!n`: n wrong or missing answers",
+        f"`~`: others took over {NOISE_LIMIT:.0%} of a core even in the best window; `!n`: n wrong or missing answers",
         "`list-50x20`: a target that cannot aggregate passes on one upstream of 1,000 tools",
     ]
 

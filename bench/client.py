@@ -94,6 +94,6 @@ class McpClient:
     def check_echo(self, tool: str) -> None:
         """Calls an echoing tool with a text that is easily damaged on the way."""
         result = self.request("tools/call", {"name": tool, "arguments": {"text": AWKWARD_TEXT}})
-        content = result.get("content") or [{}]
-        if result.get("isError") or content[0].get("text") != AWKWARD_TEXT:
+        texts = [item.get("text") for item in result.get("content", ())]
+        if result.get("isError") or texts != [AWKWARD_TEXT]:
             raise BenchError(f"{tool} did not give its text back: {str(result)[:300]}")

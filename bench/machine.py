@@ -74,7 +74,7 @@ class Process:
             raise BenchError(f"it ended with status {self._popen.returncode}: {tail or 'no output'}")
 
     def stop(self, grace: float = 8.0) -> None:
-        """SIGTERM to the program itself, which should end its children; after `grace` seconds SIGKILL to what is left."""
+        """SIGTERM to the program, which should end its children; SIGKILL to what is left after `grace` seconds."""
         pids = tree(self.pid)
         if self._popen.poll() is None:
             self._popen.send_signal(signal.SIGTERM)
@@ -103,10 +103,11 @@ def _stat(pid: int) -> list[str]:
 def tree(pid: int) -> list[int]:
     """The process and all its descendants."""
     children: dict[int, list[int]] = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit() and (fields := _stat(int(entry))):
-            children.setdefault(int(fields[1]), []).append(int(entry))
-    found, pending = [], [pid]
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and (fields := _stat(int(entry.name))):
+            children.setdefault(int(fields[1]), []).append(int(entry.name))
+    found: list[int] = []
+    pending = [pid]
     while pending:
         current = pending.pop()
         found.append(current)

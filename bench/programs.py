@@ -22,7 +22,7 @@ def build() -> dict[str, Path]:
 
     Raises MissingProgram without gcc, BenchError when the compiler refuses.
     """
-    built = {}
+    built: dict[str, Path] = {}
     for name in ("upstream", "loadgen"):
         source, program = SOURCES / f"{name}.c", SOURCES / name
         newest = max(source.stat().st_mtime, (SOURCES / "wire.h").stat().st_mtime)

@@ -41,7 +41,7 @@ class Report:
             elif r.get("errors"):
                 why = "; ".join(r["error_samples"])
                 lines.append(
-                    f"{r['target']} {r['scenario']}, round {r['round']}: {r['errors']} wrong of {r['ok'] + r['errors']}: {why}"
+                    f"{r['target']} {r['scenario']}, round {r['round']}: {r['errors']} wrong beside {r['ok']}: {why}"
                 )
         return lines
 
@@ -57,6 +57,9 @@ class Report:
             )
             parts.append(
                 self._table(f"p50 latency, {BASELINE} = 1", self._rated, self._against("p50_ms"), self._others())
+            )
+            parts.append(
+                self._table(f"p99 latency, {BASELINE} = 1", self._rated, self._against("p99_ms"), self._others())
             )
         parts.append(self._table("Latency p50 / p99, ms", self._rated, self._latency))
         gateways = [t for t in self._targets if any(self.value(t, s, "pss_mib") for s in self._scenarios)]

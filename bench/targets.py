@@ -100,7 +100,7 @@ class Target:
         return McpClient(self.port, self.path, self.headers, era)
 
     def wait_ready(self, tools: dict[str, int]) -> list[str]:
-        """Waits until the endpoint offers `tools` (of `expected_tools`) and the first of them gives a text back unchanged.
+        """Waits until the endpoint offers `tools` (see `expected_tools`) and the first of them gives a text back.
 
         Answers the names of all tools on offer. Raises BenchError after 90 s or when the gateway has ended.
         """
@@ -223,7 +223,7 @@ class Gatehouse(Target):
         return [python, "-m", "gateway", "serve", "--port", str(self.port), "--data-dir", str(self.dir / "data")]
 
     def environment(self) -> dict[str, str]:
-        # the caller's own GATEHOUSE_* settings must not reach the measured one, which also refuses names it does not know
+        # the caller's own GATEHOUSE_* settings must not reach the measured one, which refuses names it does not know
         kept = {name: value for name, value in os.environ.items() if not name.startswith("GATEHOUSE_")}
         return {
             **kept,

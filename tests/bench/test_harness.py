@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -221,3 +222,41 @@ def test_a_run_against_a_liar_fails(
     assert len(report.failures()) == 1
     assert "progress out of order" in report.failures()[0]
     assert "## Failures" in report.markdown()
+
+
+def test_the_gatehouse_target_registers_restarts_and_loads(
+    programs: dict[str, Path],
+    start_upstream: StartUpstream,
+    core: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A stand-in takes the place of `python -m gateway`; both kinds of upstreams are found again after the restart."""
+    python = tmp_path / "python"
+    stand_in = Path(__file__).with_name("stand_in.py")
+    python.write_text(
+        f'#!/bin/sh\ntest "$1 $2" = "-m gateway" || exit 9\nshift 2\nexec {sys.executable} {stand_in} "$@"\n'
+    )
+    python.chmod(0o755)
+    monkeypatch.setenv("GATEHOUSE_BENCH_PYTHON", str(python))
+    runner = Runner(programs["loadgen"], start_upstream(), Cores(gateway=core, load=core), tmp_path)
+    chosen = scenarios.select("call-c1,list-50x20", seconds=0.2)
+    records = runner.round([targets.Gatehouse], chosen, 1)
+    assert Report(records).failures() == []
+    assert [r["scenario"] for r in records] == ["start", "call-c1", "start-50x20", "list-50x20"]
+    assert all(r["idle_pss_mib"] > 0 and r["cold_start_s"] > 0 for r in records if r["scenario"].startswith("start"))
+    assert all(r["ok"] > 0 and r["cpu_us"] is not None for r in records if not r["scenario"].startswith("start"))
+
+
+def test_a_gateway_that_cannot_start_is_a_failure_not_a_crash(
+    programs: dict[str, Path],
+    start_upstream: StartUpstream,
+    core: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GATEHOUSE_BENCH_PYTHON", "/bin/false")
+    runner = Runner(programs["loadgen"], start_upstream(), Cores(gateway=core, load=core), tmp_path)
+    report = Report(runner.round([targets.Gatehouse], scenarios.select("call-c1"), 1))
+    assert "ended with status 1" in report.failures()[0]
+    assert "failed" in report.markdown()
