@@ -43,6 +43,7 @@ SHARED void buffer_reserve(buffer *b, size_t more) {
 }
 
 SHARED void buffer_add(buffer *b, const void *p, size_t n) {
+    if (!n) return; /* an empty slice has no address */
     buffer_reserve(b, n);
     memcpy(b->p + b->n, p, n);
     b->n += n;
