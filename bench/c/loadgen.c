@@ -31,7 +31,7 @@ typedef struct {
     enum step step;
     long tools;
     uint64_t began, deadline, retry;
-    char id[32], token[32], nonce[17], session[512], version[32];
+    char id[32], token[32], nonce[17], session[2048], version[32];
     buffer out, cursor;
     size_t sent;
     message in;
@@ -442,7 +442,7 @@ static double percentile(double share) {
 static void report(double seconds, uint64_t began) {
     struct rusage own;
     getrusage(RUSAGE_SELF, &own);
-    qsort(latencies, latency_count, sizeof *latencies, by_size);
+    if (latency_count) qsort(latencies, latency_count, sizeof *latencies, by_size);
     double cpu = (double)(own.ru_utime.tv_sec + own.ru_stime.tv_sec) + (double)(own.ru_utime.tv_usec + own.ru_stime.tv_usec) / 1e6;
     printf("{\"ok\":%llu,\"errors\":%llu,\"total\":%llu,\"seconds\":%.3f,\"rps\":%.2f,\"p50_ms\":%.3f,\"p90_ms\":%.3f,\"p99_ms\":%.3f,"
            "\"max_ms\":%.3f,\"own_cpu_s\":%.3f,", (unsigned long long)ok, (unsigned long long)errors, (unsigned long long)total, seconds,
