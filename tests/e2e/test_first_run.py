@@ -178,6 +178,17 @@ class TestStdioNeedsTheMachine:
         assert gateway.rest("GET", place).json()["transport"] == "streamable-http"
         assert gateway.rest("DELETE", place).status == 200
 
+    def test_nor_by_giving_a_registered_command_other_arguments(self, gateway: RunningGateway) -> None:
+        proof = {"X-Gatehouse-Operator": gateway.operator_token}
+        body = {"name": "argued", "command": "/bin/true", "args": ["one"]}
+        made = gateway.rest("POST", "/v1/mcp/servers", body, headers=proof)
+        assert made.status == 201, made.text
+        place = f"/v1/mcp/servers/{made.json()['id']}"
+        assert gateway.rest("PUT", place, {"args": ["two"]}).status == 403
+        assert gateway.rest("PUT", place, {"env": {"LD_PRELOAD": "/x.so"}}).status == 403
+        assert gateway.rest("PUT", place, {"args": ["two"]}, headers=proof).status == 200
+        assert gateway.rest("DELETE", place).status == 200
+
     def test_the_admin_with_proof_may(self, gateway: RunningGateway) -> None:
         answer = self.register(gateway, gateway.admin_key, X_Gatehouse_Operator=gateway.operator_token)
         assert answer.status == 201, answer.text
