@@ -35,6 +35,13 @@ def everything_lives_on(furnished: Furnished, session: Legacy) -> Iterator[None]
     assert furnished.agent().call(f"{NOTES}__add", a=2, b=40) == "42"
 
 
+@pytest.fixture(scope="module")
+def narrowed(furnished: Furnished) -> str:
+    """A key for the tools of one server."""
+    permissions = ["mcp:tools:list", "mcp:tools:call"]
+    return new_key(furnished.gateway, "notes only", permissions=permissions, tools=[f"{NOTES}__*"])
+
+
 @pytest.fixture
 def agent(furnished: Furnished) -> Modern:
     return furnished.agent()
@@ -87,12 +94,6 @@ class TestCredentials:
 
 
 class TestPermission:
-    @pytest.fixture(scope="class")
-    def narrowed(self, furnished: Furnished) -> str:
-        """A key for the tools of one server."""
-        permissions = ["mcp:tools:list", "mcp:tools:call"]
-        return new_key(furnished.gateway, "notes only", permissions=permissions, tools=[f"{NOTES}__*"])
-
     def test_a_tool_outside_the_key_is_not_listed(self, furnished: Furnished, narrowed: str) -> None:
         expected = sorted(name for name in furnished.agent().listed("tools") if name.startswith(f"{NOTES}__"))
         assert sorted(Modern(furnished.mcp, narrowed).listed("tools")) == expected

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import httpx2
 import pytest
@@ -26,53 +26,67 @@ async def connected(url: str, key: str, mode: str) -> AsyncIterator[Client]:
             yield client
 
 
+Connect = Callable[[], AbstractAsyncContextManager[Client]]
+
+
 @pytest.fixture(params=MODES, ids=[mode for mode, _ in MODES])
-async def client(request: pytest.FixtureRequest, furnished: Furnished) -> AsyncIterator[Client]:
+def connect(request: pytest.FixtureRequest, furnished: Furnished) -> Connect:
+    """Opens a client in one era. It is opened inside the test: it must be closed by the task that opened it."""
     mode, version = request.param
-    async with connected(furnished.mcp, furnished.gateway.agent_key, mode) as made:
-        assert made.protocol_version == version
-        yield made
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Client]:
+        async with connected(furnished.mcp, furnished.gateway.agent_key, mode) as client:
+            assert client.protocol_version == version
+            yield client
+
+    return opened
 
 
 def text_of(contents: list) -> str:
     return "".join(part.text for part in contents)
 
 
-async def test_it_lists_tools(client: Client) -> None:
-    assert {tool.name for tool in (await client.list_tools()).tools} >= ALL_TOOLS
+async def test_it_lists_tools(connect: Connect) -> None:
+    async with connect() as client:
+        assert {tool.name for tool in (await client.list_tools()).tools} >= ALL_TOOLS
 
 
-async def test_it_calls_each_server(client: Client) -> None:
-    for server in (EVERYTHING, WEB):
-        told = await client.call_tool(f"{server}__get-sum", {"a": 2, "b": 40})
-        assert text_of(told.content) == "The sum of 2 and 40 is 42."
-    added = await client.call_tool(f"{NOTES}__add", {"a": 2, "b": 40})
-    assert added.structured_content == {"result": 42}
-    assert not added.is_error
+async def test_it_calls_each_server(connect: Connect) -> None:
+    async with connect() as client:
+        for server in (EVERYTHING, WEB):
+            told = await client.call_tool(f"{server}__get-sum", {"a": 2, "b": 40})
+            assert text_of(told.content) == "The sum of 2 and 40 is 42."
+        added = await client.call_tool(f"{NOTES}__add", {"a": 2, "b": 40})
+        assert added.structured_content == {"result": 42}
+        assert not added.is_error
 
 
-async def test_it_reads_resources(client: Client) -> None:
-    uris = {resource.uri for resource in (await client.list_resources()).resources}
-    assert notes.README_URI in uris
-    assert text_of((await client.read_resource(notes.README_URI)).contents) == notes.README_TEXT
-    templates = {template.uri_template for template in (await client.list_resource_templates()).resource_templates}
-    assert notes.ABOUT_TEMPLATE in templates
+async def test_it_reads_resources(connect: Connect) -> None:
+    async with connect() as client:
+        uris = {resource.uri for resource in (await client.list_resources()).resources}
+        assert notes.README_URI in uris
+        assert text_of((await client.read_resource(notes.README_URI)).contents) == notes.README_TEXT
+        templates = {template.uri_template for template in (await client.list_resource_templates()).resource_templates}
+        assert notes.ABOUT_TEMPLATE in templates
 
 
-async def test_it_gets_prompts(client: Client) -> None:
-    assert {prompt.name for prompt in (await client.list_prompts()).prompts} >= PROMPTS
-    for server in (EVERYTHING, WEB):
-        got = await client.get_prompt(f"{server}__args-prompt", {"city": "Oslo"})
-        assert text_of([message.content for message in got.messages]) == "What's weather in Oslo?"
-    got = await client.get_prompt(f"{NOTES}__{notes.PROMPT}", {"language": "C"})
-    assert text_of([message.content for message in got.messages]) == "Review this C code."
+async def test_it_gets_prompts(connect: Connect) -> None:
+    async with connect() as client:
+        assert {prompt.name for prompt in (await client.list_prompts()).prompts} >= PROMPTS
+        for server in (EVERYTHING, WEB):
+            got = await client.get_prompt(f"{server}__args-prompt", {"city": "Oslo"})
+            assert text_of([message.content for message in got.messages]) == "What's weather in Oslo?"
+        got = await client.get_prompt(f"{NOTES}__{notes.PROMPT}", {"language": "C"})
+        assert text_of([message.content for message in got.messages]) == "Review this C code."
 
 
-async def test_an_unknown_tool_is_an_error_after_which_calls_work(client: Client) -> None:
-    with pytest.raises(MCPError) as refused:
-        await client.call_tool(f"{NOTES}__nothing", {})
-    assert refused.value.error.code == -32602
-    assert (await client.call_tool(f"{NOTES}__shout", {"text": "still"})).structured_content == {"result": "STILL"}
+async def test_an_unknown_tool_is_an_error_after_which_calls_work(connect: Connect) -> None:
+    async with connect() as client:
+        with pytest.raises(MCPError) as refused:
+            await client.call_tool(f"{NOTES}__nothing", {})
+        assert refused.value.error.code == -32602
+        assert (await client.call_tool(f"{NOTES}__shout", {"text": "still"})).structured_content == {"result": "STILL"}
 
 
 @pytest.mark.parametrize(("mode", "version"), MODES)

@@ -144,7 +144,7 @@ def test_both_doors_show_the_servers(own: Furnished) -> None:
         NOTES: "streamable-http",
     }
     assert {slug: shown[slug]["health_status"] for slug in SERVERS} == dict.fromkeys(SERVERS, "healthy")
-    assert shown[NOTES]["endpoint_url"] == own.server_mcp(NOTES)
+    assert shown[NOTES]["endpoint_url"] == own.notes.url
     ran = own.gateway.cli("servers", "list")
     assert ran.code == 0, ran.both
     assert all(slug in ran.out for slug in SERVERS)

@@ -58,7 +58,7 @@ class _Calls:
                 return found
             params = {"cursor": page["nextCursor"]}
 
-    def call(self, name: str, **arguments: Any) -> str:
+    def call(self, name: str, /, **arguments: Any) -> str:
         """The text of a tool's answer. A tool that reports an error fails the test."""
         result = self.result("tools/call", {"name": name, "arguments": arguments})
         assert not result.get("isError"), result
@@ -67,7 +67,7 @@ class _Calls:
     def read(self, uri: str) -> str:
         return "".join(part["text"] for part in self.result("resources/read", {"uri": uri})["contents"])
 
-    def prompt(self, name: str, **arguments: str) -> str:
+    def prompt(self, name: str, /, **arguments: str) -> str:
         messages = self.result("prompts/get", {"name": name, "arguments": arguments})["messages"]
         return "".join(message["content"]["text"] for message in messages)
 

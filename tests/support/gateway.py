@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Self
 from urllib.parse import urlsplit
 
 from tests.support.components.machine import CHECKOUT, free_port
-from tests.support.servers.process import STOP_SECONDS, Child, ChildFailed, plain_environment
+from tests.support.servers.process import STOP_SECONDS, Child, plain_environment
 
 ANSWER_SECONDS = 30.0
 COMMAND_SECONDS = 60.0
@@ -120,8 +120,9 @@ class RunningGateway:
         env: further variables of its environment.
     """
 
-    started: ClassVar[list[RunningGateway]] = []
-    """Those that have not been stopped, for the report of a failure."""
+    running: ClassVar[list[RunningGateway]] = []
+    ended: ClassVar[list[RunningGateway]] = []
+    """For the report of a failure, whose reader empties `ended`: one that a failing set-up stopped is in it."""
 
     def __init__(self, data_dir: Path, *, port: int | None = None, env: Mapping[str, str] | None = None) -> None:
         self.data_dir = data_dir
@@ -133,12 +134,8 @@ class RunningGateway:
         argv = [sys.executable, "-m", "gateway", "serve", "--port", str(self.port), "--data-dir", str(data_dir)]
         clean = plain_environment(self.home, PYTHONPATH=str(CHECKOUT), PYTHONUNBUFFERED="1", **dict(env or {}))
         self.child = Child("the gateway", argv, log=log, env=clean, cwd=self.home)
-        self.started.append(self)
-        try:
-            self.child.wait_until(self._ready)
-        except ChildFailed:
-            self.started.remove(self)
-            raise
+        self.child.wait_until(self._ready)
+        self.running.append(self)
 
     def __enter__(self) -> Self:
         return self
@@ -202,8 +199,9 @@ class RunningGateway:
 
     def stop(self, seconds: float = STOP_SECONDS) -> int:
         """SIGTERM, SIGKILL after `seconds`. Returns the exit code."""
-        if self in self.started:
-            self.started.remove(self)
+        if self in self.running:
+            self.running.remove(self)
+            self.ended.append(self)
         return self.child.stop(seconds)
 
 
