@@ -19,7 +19,7 @@ from tests.support.servers import everything
 
 @pytest.fixture(scope="session")
 def everything_package(npm_package: Callable[[str], NpmPackage]) -> Iterator[NpmPackage]:
-    """The reference server's package, at a place where any user can run it: a gateway of root gives its children one."""
+    """The reference server's package, where any user can run it: a gateway of root gives its children another."""
     package = npm_package(everything.PACKAGE)
     if open_to_all(package.directory) and open_to_all(package.node.program):
         yield package
