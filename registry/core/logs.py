@@ -73,6 +73,6 @@ def configure_logs(level: str, form: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(max(number, logging.INFO))
-    # Each connection refused or closed is already told by whoever made it.
-    for name in ("uvicorn.error", "asyncio"):
+    # What these tell at lower levels is told by whoever uses them.
+    for name in ("uvicorn.error", "asyncio", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
