@@ -6,6 +6,8 @@ from registry.audit import models as audit
 from registry.core import idempotency
 from registry.core.db import Base
 from registry.identity import models as identity
+from registry.servers import models as servers
+from registry.usage import models as usage
 
-MODULES = (audit, identity)
+MODULES = (audit, identity, servers, usage)
 metadata = Base.metadata
