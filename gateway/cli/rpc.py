@@ -1,0 +1,168 @@
+"""MCP as a client of the 2026-07-28 revision speaks it over HTTP: the headers, and one request with its answer.
+
+Stateless: no handshake, no session. `gateway.cli.stdio` shares the headers and carries other people's messages
+instead of its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from gateway.cli.client import Answer, GatewayClient, header, refusal
+from gateway.cli.data import object_in, objects_in, parsed
+from gateway.cli.errors import CommandFailed, ConnectionLost
+from gateway.cli.sse import EventReader
+
+REVISION = "2026-07-28"
+META = "io.modelcontextprotocol/"
+ACCEPT = "application/json, text/event-stream"
+HEADER_MISMATCH = -32020
+NAMED_BY = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+"""The parameter that `Mcp-Name` repeats; for `tasks/*` it is `taskId`."""
+
+_PLAIN = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
+_ENCODED = re.compile(r"=\?base64\?.*\?=", re.IGNORECASE)
+
+
+class RpcFailed(CommandFailed):
+    """The JSON-RPC error that a request was answered with; `details` has its `code` and `data`."""
+
+    code = "RPC_ERROR"
+
+
+def own_version() -> str:
+    try:
+        return version("gatehouse")
+    except PackageNotFoundError:
+        return "0"  # run from a source tree that was never installed
+
+
+def header_value(value: str) -> str:
+    """`value` as a header can carry it: what is not plain ASCII, or looks encoded already, in base64."""
+    if _PLAIN.fullmatch(value) and not _ENCODED.fullmatch(value):
+        return value
+    return f"=?base64?{base64.b64encode(value.encode()).decode()}?="
+
+
+def modern_headers(revision: str, method: str, params: Mapping[str, Any]) -> dict[str, str]:
+    """What a modern request repeats of its body, for whoever routes without reading it."""
+    headers = {
+        "Accept": ACCEPT,
+        "Content-Type": "application/json",
+        "MCP-Protocol-Version": revision,
+        "Mcp-Method": header_value(method),
+    }
+    name = params.get("taskId" if method.startswith("tasks/") else NAMED_BY.get(method, ""))
+    if isinstance(name, str):
+        headers["Mcp-Name"] = header_value(name)
+    return headers
+
+
+def mirrored(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, str]:
+    """The `Mcp-Param-*` headers that a tool's input schema asks for with `x-mcp-header`."""
+    headers: dict[str, str] = {}
+    for name, part in object_in(schema.get("properties")).items():
+        value, inner = arguments.get(name), object_in(part)
+        label = inner.get("x-mcp-header")
+        if isinstance(label, str) and isinstance(value, str | int):
+            text = json.dumps(value) if isinstance(value, bool) else str(value)
+            headers[f"Mcp-Param-{label}"] = header_value(text)
+        elif isinstance(value, dict):
+            headers |= mirrored(inner, object_in(value))
+    return headers
+
+
+async def messages(answer: Answer, reader: EventReader) -> AsyncIterator[bytes]:
+    """The data of each event of an answer that streams."""
+    async for chunk in answer.chunks():
+        for data in reader.feed(chunk):
+            yield data
+
+
+class McpCaller:
+    """Makes requests of its own at `/mcp`.
+
+    Args:
+        on_notice: gets every notification that arrives before the answer, as method and params.
+    """
+
+    def __init__(self, client: GatewayClient, on_notice: Callable[[str, dict[str, Any]], None] | None = None) -> None:
+        self._client = client
+        self._on_notice = on_notice
+        self._last_id = 0
+
+    async def request(
+        self, method: str, params: Mapping[str, Any], extra_headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """The result of one request.
+
+        Raises:
+            RpcFailed: a JSON-RPC error.
+            ConnectionLost: the answer ended before the result.
+            CommandFailed: any other refusal.
+        """
+        self._last_id += 1
+        meta = {
+            META + "protocolVersion": REVISION,
+            META + "clientCapabilities": {},
+            META + "clientInfo": {"name": "gatehouse", "version": own_version()},
+            **({"progressToken": self._last_id} if self._on_notice else {}),
+        }
+        body = {"jsonrpc": "2.0", "id": self._last_id, "method": method, "params": {**params, "_meta": meta}}
+        headers = {**modern_headers(REVISION, method, params), **(extra_headers or {})}
+        async with self._client.open("POST", "/mcp", headers=headers, body=json.dumps(body).encode()) as answer:
+            if header(answer, "content-type").startswith("text/event-stream"):
+                return await self._streamed(answer)
+            text = await answer.read()
+        reply = object_in(parsed(text))
+        if "result" in reply or (isinstance(reply.get("error"), dict) and "jsonrpc" in reply):
+            return _result(reply)
+        raise refusal(self._client.address, answer.status, text)
+
+    async def _streamed(self, answer: Answer) -> dict[str, Any]:
+        async for data in messages(answer, EventReader()):
+            message = object_in(parsed(data))
+            if message.get("id") == self._last_id:
+                return _result(message)
+            if self._on_notice and "method" in message:
+                self._on_notice(str(message["method"]), object_in(message.get("params")))
+        raise ConnectionLost("The gateway ended its answer before the result; the call may have been made.")
+
+    async def tools(self) -> list[dict[str, Any]]:
+        """Every tool that the key may use."""
+        found: list[dict[str, Any]] = []
+        params: dict[str, Any] = {}
+        while True:
+            page = await self.request("tools/list", params)
+            found += objects_in(page.get("tools"))
+            if "nextCursor" not in page or page["nextCursor"] is None:
+                return found
+            params = {"cursor": page["nextCursor"]}
+
+    async def call(self, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Call a tool; a tool that wants arguments repeated as headers gets them at a second attempt."""
+        params = {"name": name, "arguments": dict(arguments)}
+        try:
+            return await self.request("tools/call", params)
+        except RpcFailed as error:
+            # The server refused the request for its headers, before doing anything with it.
+            if error.details["code"] != HEADER_MISMATCH:
+                raise
+            tool = next((tool for tool in await self.tools() if tool.get("name") == name), None)
+            asked = mirrored(object_in(tool.get("inputSchema")), arguments) if tool else {}
+            if not asked:
+                raise
+        return await self.request("tools/call", params, asked)
+
+
+def _result(reply: dict[str, Any]) -> dict[str, Any]:
+    if "error" in reply:
+        error = object_in(reply["error"])
+        facts = {"code": error.get("code"), "data": error.get("data")}
+        raise RpcFailed(f"{error.get('message', 'unknown error')} (code {facts['code']})", details=facts)
+    return object_in(reply.get("result"))
