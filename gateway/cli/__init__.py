@@ -16,6 +16,7 @@ from gateway.cli.doctor import doctor
 from gateway.cli.errors import CommandFailed
 from gateway.cli.keys import keys
 from gateway.cli.output import note
+from gateway.cli.rpc import own_version
 from gateway.cli.serve import serve
 from gateway.cli.servers import servers
 from gateway.cli.stdio import stdio
@@ -43,9 +44,7 @@ app.command()(stdio)
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version  # only this option needs it
-
-        typer.echo(version("gatehouse"))
+        typer.echo(own_version())
         raise typer.Exit
 
 

@@ -132,7 +132,7 @@ async def _running(address: Address) -> list[Finding]:
         try:
             found = [await _reachable(client)]
         except CommandFailed as error:
-            advice = "Start it with `gatehouse serve`, or set GATEHOUSE_URL."
+            advice = "Look at its log." if error.exit_code == CommandFailed.exit_code else ""
             unasked = [Finding(name, "skip", "the gateway was not reached") for name in ("key", "database", "servers")]
             return [Finding("gateway", "fail", error.message, advice, error.exit_code), *unasked]
         found.append(await _ready(client))
