@@ -1,0 +1,17 @@
+"""Refusals that belong to identity."""
+
+from __future__ import annotations
+
+from registry.core.errors import Unauthenticated
+
+
+class LoginFailed(Unauthenticated):
+    """Unknown email, wrong password or inactive user: the three are indistinguishable by design."""
+
+
+class ApiKeyInvalid(Unauthenticated):
+    """Unknown, wrong, expired or revoked: indistinguishable by design."""
+
+
+class SessionInvalid(Unauthenticated):
+    """Unknown, expired or revoked: indistinguishable by design."""

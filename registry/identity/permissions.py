@@ -1,0 +1,99 @@
+"""Permissions and roles as data. A role is a set of permissions; a key may narrow its owner's."""
+
+from __future__ import annotations
+
+from registry.core.errors import Invalid
+from registry.identity.principal import OPERATE
+
+PERMISSIONS: dict[str, str] = {
+    "mcp:servers:read": "See registered MCP servers.",
+    "mcp:servers:create": "Register MCP servers.",
+    "mcp:servers:update": "Change MCP servers, their credentials and prices.",
+    "mcp:servers:delete": "Remove MCP servers.",
+    "mcp:tools:list": "List tools.",
+    "mcp:tools:call": "Call tools.",
+    "mcp:resources:list": "List resources.",
+    "mcp:resources:read": "Read and subscribe to resources.",
+    "mcp:prompts:list": "List prompts.",
+    "mcp:prompts:get": "Get prompts.",
+    "mcp:capabilities:discover": "Ask a server anew for what it offers.",
+    "mcp:capabilities:test": "Try a method of a server.",
+    "mcp:health:read": "See the health of servers.",
+    "mcp:health:manage": "Change health checks, alerts and notification channels.",
+    "organizations:read": "See one's organisation.",
+    "users:read": "See the users of the organisation.",
+    "users:manage": "Create and change users, and the keys of others.",
+    "keys:read": "See one's API keys.",
+    "keys:manage": "Create and revoke one's API keys.",
+    "usage:read": "See usage and metrics.",
+    "audit:read": "Read the audit log.",
+    "budgets:read": "See budgets and spending.",
+    "budgets:manage": "Set budget limits.",
+    "emergency:manage": "Stop and resume all activity of the organisation.",
+    "approvals:read": "See calls that wait for a person.",
+    "approvals:decide": "Approve or deny calls and changed definitions.",
+    "sets:read": "See curated sets of tools.",
+    "sets:manage": "Create and change curated sets.",
+    "workspaces:read": "See workspaces.",
+    "workspaces:manage": "Create, use and remove workspaces.",
+    OPERATE: "Act over all organisations and on the machine itself.",
+}
+
+AGENT = frozenset(
+    {
+        "mcp:servers:read",
+        "mcp:tools:list",
+        "mcp:tools:call",
+        "mcp:resources:list",
+        "mcp:resources:read",
+        "mcp:prompts:list",
+        "mcp:prompts:get",
+        "mcp:health:read",
+        "usage:read",
+    }
+)
+"""What a program needs that only works with tools: list, call and read."""
+
+_VIEWER = frozenset(
+    {
+        "mcp:servers:read",
+        "mcp:tools:list",
+        "mcp:resources:list",
+        "mcp:prompts:list",
+        "mcp:health:read",
+        "organizations:read",
+        "keys:read",
+        "usage:read",
+        "budgets:read",
+        "approvals:read",
+        "sets:read",
+        "workspaces:read",
+    }
+)
+_USER = _VIEWER | AGENT | {"mcp:capabilities:test", "keys:manage", "workspaces:manage"}
+_ADMIN = frozenset(PERMISSIONS) - {OPERATE}
+_MANAGER = _ADMIN - {"users:manage"}
+
+ROLES: dict[str, frozenset[str]] = {
+    "admin": _ADMIN,
+    "manager": _MANAGER,
+    "user": _USER,
+    "viewer": _VIEWER,
+    "agent": AGENT,
+}
+
+_ALIASES = {"engineer": "user", "developer": "user"}
+
+
+def role_named(name: str) -> str:
+    """Our name for a role, given any document's word for it. Raises `Invalid`."""
+    role = _ALIASES.get(name, name)
+    if role not in ROLES:
+        raise Invalid(f"Unknown role {name!r}: use one of {', '.join((*ROLES, *_ALIASES))}.", field="role")
+    return role
+
+
+def check_permissions(names: list[str]) -> None:
+    """Raises `Invalid` for names that are no permissions."""
+    if unknown := sorted(set(names) - PERMISSIONS.keys()):
+        raise Invalid(f"Unknown permission {', '.join(map(repr, unknown))}.", field="permissions")

@@ -1,0 +1,10 @@
+"""Every module that declares tables, imported once, so that the metadata is whole. A new feature adds its line here."""
+
+from __future__ import annotations
+
+from registry.audit import models as audit
+from registry.core.db import Base
+from registry.identity import models as identity
+
+MODULES = (audit, identity)
+metadata = Base.metadata

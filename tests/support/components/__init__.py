@@ -1,0 +1,1 @@
+"""Real components for tests: databases, Node programs, compilers, engines. `fixtures` exposes them to pytest."""
