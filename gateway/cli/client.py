@@ -16,6 +16,10 @@ from urllib.parse import urlencode
 from gateway.cli.data import list_in, object_in, objects_in, parsed
 from gateway.cli.errors import CommandFailed, ConnectionLost, GatewayUnreachable, KeyRefused, UsageWrong
 from gateway.cli.local import Address, find_gateway
+from registry.core.egress.egress import Egress
+from registry.core.egress.errors import EgressFailed, EgressRefused, EgressUnreachable, HeaderInvalid, UrlInvalid
+from registry.core.egress.policy import EgressPolicy
+from registry.core.egress.target import vet_url
 
 REST_SECONDS = 120.0
 """For one REST call. Registering answers within five seconds, discovery may take its time."""
@@ -67,9 +71,6 @@ class EgressTransport:
     """
 
     def __init__(self, address: Address) -> None:
-        # The egress package is loaded by commands that talk, not by `serve`, `--help` or a usage error.
-        from registry.core.egress import Egress, EgressPolicy, vet_url
-
         target = vet_url(address.url)
         self._where = address.url
         self._egress = Egress(EgressPolicy(exempt=[(target.host, target.port)]))
@@ -78,8 +79,6 @@ class EgressTransport:
     async def open(
         self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, seconds: float | None
     ) -> AsyncGenerator[Answer]:
-        from registry.core.egress import EgressFailed, EgressRefused, EgressUnreachable, HeaderInvalid, UrlInvalid
-
         try:
             async with (
                 asyncio.timeout(seconds),

@@ -22,6 +22,7 @@ from gateway.cli.errors import CommandFailed, KeyRefused, UsageWrong
 from gateway.cli.local import FIRST_RUN, Address, data_dir, find_gateway
 from gateway.cli.output import AsJson, one_line, show, show_json
 from gateway.cli.rpc import own_version
+from gateway.cli.serve import read_settings
 from gateway.cli.servers import SERVERS
 
 State = Literal["ok", "fail", "skip"]
@@ -115,12 +116,9 @@ def _first_run(file: Path) -> Finding:
 
 
 def _settings() -> Finding:
-    # pydantic takes longer to load than any other command of this program takes to run.
-    from registry.core.settings import SettingsInvalid, load_settings
-
     try:
-        load_settings()
-    except SettingsInvalid as error:
+        read_settings()
+    except UsageWrong as error:
         return Finding(
             "settings", "fail", error.message, "Change what it names; then start again.", UsageWrong.exit_code
         )

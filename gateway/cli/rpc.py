@@ -10,6 +10,7 @@ import base64
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from gateway.cli.client import Answer, GatewayClient, header, refusal
@@ -35,9 +36,6 @@ class RpcFailed(CommandFailed):
 
 
 def own_version() -> str:
-    # Reading package metadata pulls in the e-mail parser, which `serve` has no use for.
-    from importlib.metadata import PackageNotFoundError, version
-
     try:
         return version("gatehouse")
     except PackageNotFoundError:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gateway.cli.errors import UsageWrong
+
+if TYPE_CHECKING:
+    from registry.core.settings import Settings
 
 
 def serve(
@@ -19,12 +22,19 @@ def serve(
     workers: Annotated[int, typer.Option(help="Processes; more than one needs GATEHOUSE_REDIS_URL.", min=1)] = 1,
 ) -> None:
     """Run the gateway."""
-    # The gateway with all that it stands on takes half a second to load, and the client commands need none of it.
+    settings = read_settings(data_dir)
+    # The gateway, with all that it stands on, takes half a second to load; the client commands need none of it.
     from gateway.app import serve as serve_gateway
+
+    serve_gateway(settings, host, port, workers)
+
+
+def read_settings(data_dir: Path | None = None) -> Settings:
+    """The settings as the gateway would have them. Raises `UsageWrong` with what has to be changed."""
+    # pydantic takes longer to load than most client commands take to run.
     from registry.core.settings import SettingsInvalid, load_settings
 
     try:
-        settings = load_settings(data_dir=data_dir)
+        return load_settings(data_dir=data_dir)
     except SettingsInvalid as error:
         raise UsageWrong(error.message) from error
-    serve_gateway(settings, host, port, workers)

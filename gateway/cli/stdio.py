@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from gateway.cli.bridge import Bridge
 from gateway.cli.client import connected
 from gateway.cli.local import ADMIN_KEY, AGENT_KEY, find_gateway
 from gateway.cli.output import note
@@ -31,9 +32,6 @@ def stdio(
 
 
 async def _main(path: str) -> None:
-    # msgspec and the bridge are for this command alone; the others start faster without them.
-    from gateway.cli.bridge import Bridge
-
     # What comes through here is an agent's doing, so of the two local keys the agent's is taken first. Without any,
     # the bridge runs all the same: the client shows a refused request, but hides why a process ended.
     address = find_gateway(AGENT_KEY, ADMIN_KEY)

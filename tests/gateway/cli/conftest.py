@@ -48,9 +48,7 @@ def fake(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGatewa
 
 
 @pytest.fixture
-def gatehouse(
-    data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Gatehouse:
+def gatehouse(data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Gatehouse:
     """Runs the command line in this process, as its entry point does."""
 
     def run(*arguments: str) -> Ran:

@@ -15,6 +15,7 @@ from typing import Any
 
 import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -52,7 +53,7 @@ def sdk_server() -> MCPServer:
 
     @server.tool()
     async def fail() -> str:
-        raise ValueError("the disk is on fire")
+        raise ToolError("the disk is on fire")
 
     @server.tool()
     async def greet(ctx: Context) -> str:
@@ -94,7 +95,13 @@ class FakeGateway:
         if any(server["name"] == body["name"] for server in self.servers.values()) and "dup" not in body["name"]:
             return problem(409, "A server with this name exists.")
         number = len(self.servers) + 1
-        server = {"id": f"id-{number}", "slug": f"slug-{number}", "status": "active", "health_status": "healthy", **body}
+        server = {
+            "id": f"id-{number}",
+            "slug": f"slug-{number}",
+            "status": "active",
+            "health_status": "healthy",
+            **body,
+        }
         self.servers[server["id"]] = server
         return JSONResponse(server, 201)
 

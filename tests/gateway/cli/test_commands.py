@@ -44,7 +44,20 @@ def test_a_command_is_registered_with_its_own_options_and_the_proof_of_access(
 ) -> None:
     monkeypatch.setenv("FROM_SHELL", "taken")
     added = gatehouse(
-        "servers", "add", "local", "--env", "A=1=2", "--env", "FROM_SHELL", "--", "npx", "-y", "--json", "server", "--", "x"
+        "servers",
+        "add",
+        "local",
+        "--env",
+        "A=1=2",
+        "--env",
+        "FROM_SHELL",
+        "--",
+        "npx",
+        "-y",
+        "--json",
+        "server",
+        "--",
+        "x",
     )
     assert added.code == 0, added.err
     [sent] = fake.requests("POST", "/v1/mcp/servers")
@@ -85,7 +98,9 @@ def test_a_refused_refresh_fails(fake: FakeGateway, gatehouse: Gatehouse) -> Non
 
 
 def test_keys_are_created_listed_and_revoked(fake: FakeGateway, gatehouse: Gatehouse) -> None:
-    made = gatehouse("keys", "create", "ci", "--permission", "mcp:servers:read", "--tool", "files__*", "--tool", "git__log")
+    made = gatehouse(
+        "keys", "create", "ci", "--permission", "mcp:servers:read", "--tool", "files__*", "--tool", "git__log"
+    )
     assert (made.code, made.out) == (0, "mcp_1_secret\n")
     [sent] = fake.requests("POST", "/v1/api-keys")
     assert message(sent.body) == {
