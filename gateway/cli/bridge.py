@@ -74,11 +74,11 @@ class Message:
         """Raises `ValueError` for what is no JSON-RPC."""
         if line.startswith(b"["):
             parts = msgspec.json.decode(line, type=list[_Envelope])
-            return cls(line, tuple(_id(part.id) for part in parts if part.method and part.id))
+            return cls(line, tuple(bytes(part.id) for part in parts if part.method and part.id))
         envelope = msgspec.json.decode(line, type=_Envelope)
         params = object_in(parsed(bytes(envelope.params)))
         revision = object_in(params.get("_meta")).get(META + "protocolVersion")
-        ids = (_id(envelope.id),) if envelope.method and envelope.id else ()
+        ids = (bytes(envelope.id),) if envelope.method and envelope.id else ()
         return cls(line, ids, envelope.method, params, revision if isinstance(revision, str) else None)
 
 
@@ -168,7 +168,7 @@ class Bridge:
         except ValueError:
             return False
         for task, message in self._running.items():
-            if wanted in message.ids:
+            if wanted in map(_key, message.ids):
                 message.cancelled = True
                 if message.revision is not None:
                     task.cancel()
@@ -242,7 +242,7 @@ class Bridge:
             raise refusal(self._client.address, status, body) from None
         if not envelope.result and (not envelope.error or not _is_rpc_error(envelope.error)):
             raise refusal(self._client.address, status, body)
-        if envelope.id and envelope.id != b"null":
+        if envelope.id and bytes(envelope.id) != b"null":
             return _flat(body)
         return b'{"jsonrpc":"2.0","id":' + message.ids[0] + b',"error":' + _flat(bytes(envelope.error)) + b"}"
 
@@ -366,10 +366,6 @@ def _negotiated(reply: bytes) -> str:
 def _is_rpc_error(error: msgspec.Raw) -> bool:
     """Problem documents have an `error` too, whose code is a word."""
     return isinstance(object_in(parsed(bytes(error))).get("code"), int)
-
-
-def _id(raw: msgspec.Raw) -> bytes:
-    return bytes(raw)
 
 
 def _key(id: bytes) -> bytes:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +24,7 @@ EXPECTED = [b'{"a":1}', b'{"b":\n2}', b'{"c":3}']
 def test_any_division_into_chunks_gives_the_same_messages(cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(STREAM)]
     reader = EventReader()
-    found = [data for start, end in zip(edges, edges[1:], strict=False) for data in reader.feed(STREAM[start:end])]
+    found = [data for start, end in pairwise(edges) for data in reader.feed(STREAM[start:end])]
     assert found == EXPECTED
     assert reader.last_id == "7"
     assert reader.retry_seconds == 1.5
