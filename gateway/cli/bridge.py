@@ -19,9 +19,9 @@ from typing import Any
 import msgspec
 
 from gateway.cli.client import Answer, GatewayClient, header, refusal
-from gateway.cli.data import object_in, parsed
+from gateway.cli.data import object_in, objects_in, parsed
 from gateway.cli.errors import CommandFailed, ConnectionLost, GatewayUnreachable, KeyRefused
-from gateway.cli.rpc import ACCEPT, META, messages, modern_headers
+from gateway.cli.rpc import ACCEPT, META, messages, mirrored, modern_headers
 from gateway.cli.sse import EventReader
 from registry.core.clock import Clock
 
@@ -122,6 +122,8 @@ class Bridge:
         self._reopening = asyncio.Lock()
         self._room = asyncio.Semaphore(CONCURRENT)
         self._running: dict[asyncio.Task[None], Message] = {}
+        self._schemas: dict[str, dict[str, Any]] = {}
+        """Of the tools whose arguments are to be repeated as headers, as the lists that went by had them."""
 
     async def run(self, lines: AsyncIterator[bytes]) -> None:
         """Carry every line, wait for the answers that are due, and end the session, also when cancelled."""
@@ -196,7 +198,10 @@ class Bridge:
 
     def _headers(self, message: Message) -> dict[str, str]:
         if message.revision is not None:
-            return modern_headers(message.revision, message.method or "", message.params)
+            headers = modern_headers(message.revision, message.method or "", message.params)
+            if message.method == "tools/call" and (schema := self._schemas.get(str(message.params.get("name")))):
+                headers |= mirrored(schema, object_in(message.params.get("arguments")))
+            return headers
         return {"Accept": ACCEPT, "Content-Type": "application/json", **self._session_headers(message)}
 
     def _session_headers(self, message: Message | None = None) -> dict[str, str]:
@@ -229,8 +234,21 @@ class Bridge:
             return due
         if message.method == "initialize" and answer.status == 200:
             self._session = _Session(message, header(answer, "mcp-session-id"), _negotiated(body))
-        await self._write(self._whole(message, answer.status, body))
+        whole = self._whole(message, answer.status, body)
+        self._learn(message, whole)
+        await self._write(whole)
         return set()
+
+    def _learn(self, message: Message, reply: bytes) -> None:
+        # A client behind stdio has no headers to set, so what its tools want there is the bridge's to know.
+        if message.method != "tools/list" or message.revision is None:
+            return
+        tools = object_in(object_in(parsed(reply)).get("result")).get("tools")
+        for tool in objects_in(tools):
+            self._schemas.pop(str(tool.get("name")), None)
+            schema = object_in(tool.get("inputSchema"))
+            if "x-mcp-header" in json.dumps(schema):
+                self._schemas[str(tool.get("name"))] = schema
 
     def _whole(self, message: Message, status: int, body: bytes) -> bytes:
         """A body as one line, if it is the answer to `message`; an error without an id gets the one it belongs to."""
@@ -266,6 +284,7 @@ class Bridge:
             envelope = _read_envelope(data)
             if envelope is not None and envelope.method is None and envelope.id:
                 due.discard(_key(bytes(envelope.id)))
+                self._learn(message, data)
                 if message.method == "initialize" and self._session is not None:
                     self._session.revision = _negotiated(data)
             await self._write(_flat(data))

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated
 
 import typer
@@ -39,8 +39,9 @@ async def _main(path: str) -> None:
     async with connected(address) as client:
         bridge = Bridge(client, stdout.write, complain=_complain, clock=SystemClock(), path=path)
         carrying = asyncio.create_task(bridge.run(_stdin_lines()))
+        stdout.when_closed = carrying.cancel
         _end_on_signals(carrying)
-        with contextlib.suppress(asyncio.CancelledError, BrokenPipeError):
+        with contextlib.suppress(asyncio.CancelledError):
             await carrying
 
 
@@ -55,14 +56,22 @@ def _end_on_signals(task: asyncio.Task[None]) -> None:
 
 
 class _Stdout:
-    """Writes whole lines from a thread, so that a client that reads slowly does not stop the others' answers."""
+    """Writes whole lines from a thread, so that a client that reads slowly does not stop the bridge.
+
+    Attributes:
+        when_closed: called once a line finds no reader.
+    """
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
+        self.when_closed: Callable[[], object] = lambda: None
 
     async def write(self, line: bytes) -> None:
         async with self._lock:
-            await asyncio.to_thread(_write_all, line + b"\n")
+            try:
+                await asyncio.to_thread(_write_all, line + b"\n")
+            except BrokenPipeError:
+                self.when_closed()
 
 
 def _write_all(data: bytes) -> None:

@@ -148,6 +148,36 @@ async def test_the_name_header(fake: FakeGateway, method: str, params: dict[str,
     assert fake.requests("POST")[0].headers.get("mcp-name") == name
 
 
+TOOL_WITH_HEADERS = {
+    "name": "query",
+    "inputSchema": {
+        "type": "object",
+        "properties": {
+            "region": {"type": "string", "x-mcp-header": "Region"},
+            "plain": {"type": "string"},
+            "deep": {"type": "object", "properties": {"dry": {"type": "boolean", "x-mcp-header": "Dry"}}},
+        },
+    },
+}
+
+
+async def test_arguments_that_a_tool_wants_as_headers(fake: FakeGateway) -> None:
+    fake.script = scripted(
+        lambda message: JSONResponse(
+            {"jsonrpc": "2.0", "id": message["id"], "result": {"tools": [TOOL_WITH_HEADERS], "content": []}}
+        )
+    )
+    async with bridged(fake.url) as pipe:
+        pipe.put(modern(1, "tools/list"))
+        await pipe.get()
+        pipe.put(
+            modern(2, "tools/call", name="query", arguments={"region": "zürich", "plain": "x", "deep": {"dry": True}})
+        )
+        await pipe.get()
+    sent = {name: value for name, value in fake.requests("POST")[1].headers.items() if name.startswith("mcp-param")}
+    assert sent == {"mcp-param-region": "=?base64?esO8cmljaA==?=", "mcp-param-dry": "true"}
+
+
 async def test_a_legacy_session_from_start_to_end(fake: FakeGateway) -> None:
     async with bridged(fake.url) as pipe:
         pipe.put(INITIALIZE)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from tests.gateway.cli.conftest import Gatehouse
 from tests.gateway.cli.fake_gateway import KEY, OPERATOR, FakeGateway, message
@@ -174,9 +176,43 @@ def test_an_unknown_tool_is_the_gateways_word(fake: FakeGateway, gatehouse: Gate
     assert "nothing" in ran.err
 
 
-def test_a_tool_that_asks_back_is_left_alone(fake: FakeGateway, gatehouse: Gatehouse) -> None:
+def test_arguments_that_a_tool_wants_as_headers(fake: FakeGateway, gatehouse: Gatehouse) -> None:
+    schema = {"type": "object", "properties": {"region": {"type": "string", "x-mcp-header": "Region"}}}
+
+    async def script(request: Request) -> Response:
+        asked = await request.json()
+        if asked["method"] == "tools/list":
+            result: dict[str, Any] = {"tools": [{"name": "query", "inputSchema": schema}]}
+        elif request.headers.get("mcp-param-region") != "eu":
+            error = {"code": -32020, "message": "Mcp-Param-Region does not match"}
+            return JSONResponse({"jsonrpc": "2.0", "id": asked["id"], "error": error}, 400)
+        else:
+            result = {"content": [{"type": "text", "text": "done"}]}
+        return JSONResponse({"jsonrpc": "2.0", "id": asked["id"], "result": result})
+
+    fake.script = script
+    ran = gatehouse("call", "query", "region=eu")
+    assert (ran.code, ran.out) == (0, "done\n")
+    assert gatehouse("call", "query").code == 1
+
+
+def test_a_terminal_is_never_steered_by_what_a_server_says(fake: FakeGateway, gatehouse: Gatehouse) -> None:
+    fake.servers["id-1"] = {"id": "id-1", "slug": "s", "name": "evil\x1b[2J\tname\n", "health_status": "healthy"}
+    assert gatehouse("servers", "list").out.split("\t")[1] == "evil[2J name"
+    assert "\x1b" not in gatehouse("servers", "show", "s").out
+
+
+@pytest.mark.parametrize(("kind", "words"), [("input_required", "further input"), ("task", "'task'")])
+def test_an_answer_that_the_command_line_cannot_follow(
+    fake: FakeGateway, gatehouse: Gatehouse, kind: str, words: str
+) -> None:
+    async def script(request: Request) -> Response:
+        return JSONResponse({"jsonrpc": "2.0", "id": (await request.json())["id"], "result": {"resultType": kind}})
+
+    fake.script = script
     ran = gatehouse("call", "greet")
-    assert ran.code == 1
+    assert (ran.code, ran.out) == (1, "")
+    assert words in ran.err
     assert len(ran.err.splitlines()) == 1
 
 
