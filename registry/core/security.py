@@ -100,7 +100,7 @@ def write_private(path: Path, content: str) -> None:
 def _write_draft(path: Path, content: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -200,8 +200,10 @@ class ApiKeys:
 class Passwords:
     """Argon2id in worker threads, a few at a time, so that logins neither block the loop nor fill the memory."""
 
-    # OWASP's second choice of parameters: 19 MiB and two passes, about 25 ms.
-    _PARAMETERS = {"time_cost": 2, "memory_cost": 19 * 1024, "parallelism": 1}
+    # Parameters that OWASP recommends: 19 MiB and two passes, about 25 ms.
+    _KIB = 19 * 1024
+    _PASSES = 2
+    _LANES = 1
     _AT_ONCE = 4
 
     def __init__(self) -> None:
@@ -232,11 +234,10 @@ class Passwords:
             # Heavy vendor, imported at the first login.
             from argon2 import PasswordHasher
 
-            self._made = PasswordHasher(**self._PARAMETERS)
+            self._made = PasswordHasher(self._PASSES, self._KIB, self._LANES)
         return self._made
 
     def _nobodys(self) -> str:
         """A well-formed hash with our parameters that no password has."""
-        memory, passes, lanes = (self._PARAMETERS[name] for name in ("memory_cost", "time_cost", "parallelism"))
         salt, value = (base64.b64encode(bytes(size)).decode().rstrip("=") for size in (16, 32))
-        return f"$argon2id$v=19$m={memory},t={passes},p={lanes}${salt}${value}"
+        return f"$argon2id$v=19$m={self._KIB},t={self._PASSES},p={self._LANES}${salt}${value}"

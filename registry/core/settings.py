@@ -67,6 +67,8 @@ class Settings(BaseSettings):
 
     stdio_api: Literal["on", "off"] = "off"
     """`on`: registering a stdio command needs no proof of access to the machine."""
+    stdio_user: str = "nobody"
+    """Who stdio servers run as where the gateway is root; `same`: as the gateway itself."""
     audit: Literal["batched", "durable"] = "batched"
     """`durable`: a call is answered only after its record has been committed."""
     rate_limits: Literal["on", "off"] = "on"

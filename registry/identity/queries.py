@@ -16,34 +16,30 @@ from registry.identity.principal import Principal
 _MAX_INTEGER_ID = 2**31 - 1
 
 
-def organizations(principal: Principal) -> Select[tuple[Organization]]:
+def organizations(principal: Principal) -> Select[Organization]:
     """One's own organisation; all of them for an operator."""
     statement = select(Organization).order_by(Organization.created_at, Organization.id)
     return statement if principal.operates else statement.where(Organization.id == principal.org_id)
 
 
-def users(principal: Principal) -> Select[tuple[User]]:
+def users(principal: Principal) -> Select[User]:
     """Users of the organisation, or oneself alone without `users:read`."""
     statement = select(User).where(User.org_id == principal.org_id).order_by(User.created_at, User.id)
     return statement if principal.may("users:read") else statement.where(User.id == principal.user_id)
 
 
-def api_keys(principal: Principal) -> Select[tuple[ApiKey]]:
+def api_keys(principal: Principal) -> Select[ApiKey]:
     """One's own keys, or those of the organisation with `users:manage`; revoked ones are gone."""
-    statement = (
-        select(ApiKey).where(ApiKey.org_id == principal.org_id, ApiKey.revoked_at.is_(None)).order_by(ApiKey.id)
-    )
+    statement = select(ApiKey).where(ApiKey.org_id == principal.org_id, ApiKey.revoked_at.is_(None)).order_by(ApiKey.id)
     return statement if principal.may("users:manage") else statement.where(ApiKey.user_id == principal.user_id)
 
 
 async def organization(session: Session, principal: Principal, org_id: str) -> Organization | None:
-    known = as_uuid(org_id)
-    return known and await session.scalar(organizations(principal).where(Organization.id == known))
+    return await session.scalar(organizations(principal).where(Organization.id == as_uuid(org_id)))
 
 
 async def user(session: Session, principal: Principal, user_id: str) -> User | None:
-    known = as_uuid(user_id)
-    return known and await session.scalar(users(principal).where(User.id == known))
+    return await session.scalar(users(principal).where(User.id == as_uuid(user_id)))
 
 
 async def api_key(session: Session, principal: Principal, key_id: int) -> ApiKey | None:
@@ -61,7 +57,7 @@ async def members(session: Session, principal: Principal, org_id: str) -> list[U
     return list(await session.scalars(select(User).where(User.org_id == org_id).order_by(User.created_at, User.id)))
 
 
-async def count(session: Session, statement: Select[tuple[ApiKey]]) -> int:
+async def count(session: Session, statement: Select[ApiKey]) -> int:
     return await session.scalar(select(func.count()).select_from(statement.order_by(None).subquery())) or 0
 
 
@@ -97,7 +93,7 @@ async def login_and_user(
 
 
 def as_uuid(text: str) -> str | None:
-    """The id in its usual form, or `None` for what is no UUID: asking a database for that would be an error."""
+    """The id in its usual form, or `None` (which equals no id) for what is no UUID and would be an error in a query."""
     try:
         return str(uuid.UUID(text))
     except ValueError:

@@ -49,7 +49,8 @@ class IssuedKey:
 
 
 class IdentityService:
-    """
+    """Recognises, admits and manages those who call.
+
     Args:
         master: the master key (`registry.core.security.load_master_key`).
         access_token_minutes: how long an access token is valid.
@@ -207,9 +208,9 @@ class IdentityService:
         if (target.is_operator and not principal.operates) or not ROLES[new_role] <= principal.permissions:
             raise Forbidden("This needs permissions that you do not have yourself.")
         active = target.is_active if is_active is None else is_active
-        if target.role == "admin" and target.is_active and not (active and new_role == "admin"):
-            if await queries.other_admins(session, target) == 0:
-                raise Conflict("This is the organisation's last active admin.")
+        leaves = target.role == "admin" and target.is_active and not (active and new_role == "admin")
+        if leaves and await queries.other_admins(session, target) == 0:
+            raise Conflict("This is the organisation's last active admin.")
         target.role, target.is_active, target.updated_at = new_role, active, self._clock.now()
         await self._audit.record(
             session,
@@ -353,11 +354,13 @@ def _patterns(principal: Principal, wanted: list[str] | None) -> list[str] | Non
     if wanted is None:
         return None if principal.tools == ANY_TOOL else list(principal.tools)
     if len(wanted) > _MAX_TOOL_PATTERNS or any(not 0 < len(pattern) <= _MAX_PATTERN_LENGTH for pattern in wanted):
-        raise Invalid(
-            f"At most {_MAX_TOOL_PATTERNS} patterns of 1 to {_MAX_PATTERN_LENGTH} characters.", field="tools"
-        )
+        raise Invalid(f"At most {_MAX_TOOL_PATTERNS} patterns of 1 to {_MAX_PATTERN_LENGTH} characters.", field="tools")
     for pattern in wanted:
         plain = not any(sign in pattern for sign in "*?[")
-        if principal.tools != ANY_TOOL and pattern not in principal.tools and not (plain and principal.may_use(pattern)):
+        if (
+            principal.tools != ANY_TOOL
+            and pattern not in principal.tools
+            and not (plain and principal.may_use(pattern))
+        ):
             raise Forbidden(f"A key cannot be given tools that its maker may not use: {pattern!r}.")
     return list(dict.fromkeys(wanted))

@@ -1,5 +1,7 @@
-"""JWT access tokens: made at login, checked at every door. What they claim is never the last word on what a user may do:
-`registry.identity.service` looks the user up, so that a token of a dismissed one opens nothing.
+"""JWT access tokens: made at login, checked at every door.
+
+What they claim is never the last word on what a user may do: `registry.identity.service` looks the user up, so that
+the token of a dismissed one opens nothing.
 """
 
 from __future__ import annotations
@@ -103,7 +105,7 @@ class AccessTokens:
         texts = ("sub", "org", "role", "sid")
         if (
             decoded["header"].get("typ") != TYPE
-            or not all(isinstance(payload[name], str) for name in texts)
+            or not all(payload[name] and isinstance(payload[name], str) for name in texts)
             or not all(isinstance(payload[name], int) for name in ("exp", "iat"))
         ):
             raise TokenInvalid("The access token is not valid.")

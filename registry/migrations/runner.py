@@ -7,6 +7,7 @@ whose names begin with their revision: `NNNN_name.py`. Processes that start at o
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
@@ -87,9 +88,8 @@ async def _stored_version(connection: AsyncConnection) -> str | None:
 
 async def _set_foreign_keys(connection: AsyncConnection, state: str) -> None:
     # Has no effect within a transaction, so it goes to the driver itself, which begins none.
-    raw = await connection.get_raw_connection()
-    assert raw.driver_connection is not None
-    await raw.driver_connection.execute(f"PRAGMA foreign_keys={state}")
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    await driver.execute(f"PRAGMA foreign_keys={state}")
 
 
 def _run(connection: Connection, stored: str | None, wanted: str) -> None:

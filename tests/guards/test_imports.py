@@ -20,6 +20,7 @@ LATE: dict[str, str] = {
     "openai": "extra `agents`",
     "opentelemetry": "extra `telemetry`",
     "pydantic_ai": "extra `agents`",
+    "rich": "only where a person reads the command line; the server never does",
     "xlsxwriter": "extra `reports`",
 }
 

@@ -37,7 +37,19 @@ def postgres_server_url() -> Iterator[str]:
         shutil.chown(home, "postgres", "postgres")
     data = home / "data"
     subprocess.run(
-        [_BINARIES / "initdb", "-D", data, "-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync", "--locale=C.UTF-8"],
+        [
+            _BINARIES / "initdb",
+            "-D",
+            data,
+            "-A",
+            "trust",
+            "-U",
+            "postgres",
+            "-E",
+            "UTF8",
+            "--no-sync",
+            "--locale=C.UTF-8",
+        ],
         check=True,
         capture_output=True,
         **as_postgres,

@@ -103,5 +103,7 @@ def test_a_current_database_is_left_alone_without_importing_alembic(tmp_path: Pa
         "asyncio.run(main())\n"
         "print('alembic' in sys.modules)\n"
     )
-    runs = [subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True) for _ in range(2)]
+    runs = [
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True) for _ in range(2)
+    ]
     assert [run.stdout.strip() for run in runs] == ["True", "False"]

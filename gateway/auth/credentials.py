@@ -1,0 +1,83 @@
+"""Which credential a request carries, from its raw ASGI headers. What it is worth, the authenticator knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from registry.core.errors import Unauthenticated
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+SESSION_COOKIE = "gatehouse_session"
+SECURE_SESSION_COOKIE = "__Host-gatehouse_session"
+"""The cookie's name over HTTPS; where a browser sends both, this one counts."""
+
+_HEADERS = frozenset({b"authorization", b"x-api-key", b"x-session-id"})
+_NAMES = _HEADERS | {b"cookie"}
+_BEARER = b"bearer "
+_MAX_BYTES = 4096
+
+
+class CredentialMissing(Unauthenticated):
+    """The request carries no credential at all."""
+
+
+class CredentialAmbiguous(Unauthenticated):
+    """Several different credentials: whichever was chosen could be the wrong one."""
+
+
+class CredentialMalformed(Unauthenticated):
+    """Something stands where a credential should, but is none."""
+
+
+def obvious_credential(headers: Headers) -> bytes | None:
+    """The credential where exactly one header can hold one, as in nearly every request; `None` means: look closely."""
+    found = None
+    for name, value in headers:
+        if name in _NAMES:
+            if found is not None or name == b"cookie":
+                return None
+            if name != b"authorization":
+                found = value
+            elif value[:7].lower() == _BEARER:
+                found = value[7:]
+            else:
+                return None
+    return found
+
+
+def find_credential(headers: Headers) -> bytes:
+    """The one credential of a request. A cookie counts only where no header holds a credential.
+
+    Raises:
+        CredentialMissing, CredentialAmbiguous, CredentialMalformed: there is none, or not exactly one usable one.
+    """
+    shown: set[bytes] = set()
+    cookies: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name in _HEADERS:
+            shown.add(_bearer(value) if name == b"authorization" else value.strip())
+        elif name == b"cookie":
+            cookies.update(_cookies(value))
+    if len(shown) > 1:
+        raise CredentialAmbiguous("The request carries several different credentials: send one.")
+    if not shown:
+        cookie = cookies.get(SECURE_SESSION_COOKIE.encode()) or cookies.get(SESSION_COOKIE.encode())
+        if not cookie:
+            raise CredentialMissing("Missing Bearer token")
+        shown.add(cookie)
+    (credential,) = shown
+    if not 0 < len(credential) <= _MAX_BYTES or not credential.isascii():
+        raise CredentialMalformed("The credential is malformed.")
+    return credential
+
+
+def _bearer(value: bytes) -> bytes:
+    if value[:7].lower() != _BEARER:
+        raise CredentialMalformed("Authorization must be of the form: Bearer <API key or access token>.")
+    return value[7:].strip()
+
+
+def _cookies(value: bytes) -> dict[bytes, bytes]:
+    pairs = (part.partition(b"=") for part in value.split(b";"))
+    return {name.strip(): content.strip() for name, _, content in pairs}

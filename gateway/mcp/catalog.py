@@ -1,0 +1,304 @@
+"""The catalog: what every caller may use, compiled into an immutable snapshot that answers lists and finds targets.
+
+The snapshot is made from stored offers and replaced whole; nothing here asks a server anything. A `View` is what one
+grant sees at one address (`/mcp`, `/servers/{slug}/mcp`); its lists are bytes, made once. Names are DESIGN §5:
+`{server}__{name}` on `/mcp`, plain on a server's own address; resources keep their URI where it is unique.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gateway.mcp import protocol
+from gateway.mcp.definitions import Definition, read_definition
+from gateway.mcp.envelope import ProtocolError, encode
+
+if TYPE_CHECKING:
+    from registry.identity.principal import Principal
+    from registry.servers.connection import Connection, Kind, ServerOffer
+
+PAGE = 1000
+MAX_VIEWS = 512
+
+LIST_KEYS: dict[str, Kind] = {
+    "tools/list": "tool",
+    "resources/list": "resource",
+    "resources/templates/list": "template",
+    "prompts/list": "prompt",
+}
+_RESULT_KEYS: dict[Kind, str] = {
+    "tool": "tools",
+    "resource": "resources",
+    "template": "resourceTemplates",
+    "prompt": "prompts",
+}
+_LIST_PERMISSION: dict[Kind, str] = {
+    "tool": "mcp:tools:list",
+    "resource": "mcp:resources:list",
+    "template": "mcp:resources:list",
+    "prompt": "mcp:prompts:list",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One capability at one address: the name callers see, and where it really lives.
+
+    Args:
+        exposed: the name or URI that callers use.
+        name: the upstream's own.
+        permission: needed beside the ones for its kind; set for the gateway's own tools.
+    """
+
+    kind: Kind
+    exposed: str
+    name: str
+    server: ServerEntry
+    definition: Definition
+    permission: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerEntry:
+    """A server in the snapshot."""
+
+    connection: Connection
+    title: str
+    public: bool
+    price_usd: float
+    capabilities: dict[str, Any]
+    instructions: str | None
+    ttl_ms: int | None
+    definitions: tuple[Definition, ...]
+
+    @property
+    def slug(self) -> str:
+        return self.connection.slug
+
+    @property
+    def id(self) -> str:
+        return self.connection.server_id
+
+
+@dataclass(frozen=True, slots=True)
+class _Pages:
+    """A list cut into pages. `first_names` finds the page of a cursor."""
+
+    legacy: tuple[bytes, ...]
+    modern: tuple[bytes, ...]
+    last_names: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class View:
+    """What one grant sees at one address."""
+
+    entries: dict[Kind, dict[str, Entry]]
+    servers: tuple[ServerEntry, ...]
+    single: ServerEntry | None
+    ttl_ms: int
+    _pages: dict[Kind, _Pages] = field(default_factory=dict["Kind", _Pages])
+    _matchers: list[tuple[re.Pattern[str], Entry]] | None = None
+
+    def find(self, kind: Kind, exposed: str) -> Entry | None:
+        return self.entries[kind].get(exposed)
+
+    def find_resource(self, uri: str) -> tuple[ServerEntry, str] | None:
+        """The server of a resource and the URI it knows it by: listed, of a template, or the only one it can be."""
+        entry = self.entries["resource"].get(uri)
+        if entry is not None:
+            return entry.server, entry.name
+        head, plus, rest = uri.partition("+")
+        for server in self.servers:
+            if plus and server.slug == head:
+                return server, rest
+        matched = {entry.server.id: entry for pattern, entry in self._template_matchers() if pattern.fullmatch(uri)}
+        if len(matched) == 1:
+            return next(iter(matched.values())).server, uri
+        serving = [server for server in self.servers if "resources" in server.capabilities]
+        return (serving[0], uri) if not matched and len(serving) == 1 else None
+
+    def page(self, kind: Kind, cursor: str | None, *, modern: bool) -> bytes:
+        """The JSON of a list result.
+
+        Raises:
+            ProtocolError: a cursor that no list gave out.
+        """
+        pages = self._pages.get(kind)
+        if pages is None:
+            pages = self._pages[kind] = _paginate(kind, list(self.entries[kind].values()), self.ttl_ms)
+        made = pages.modern if modern else pages.legacy
+        return made[0] if cursor is None else made[_page_after(pages.last_names, cursor)]
+
+    def _template_matchers(self) -> list[tuple[re.Pattern[str], Entry]]:
+        if self._matchers is None:
+            self._matchers = [(_template_pattern(name), entry) for name, entry in self.entries["template"].items()]
+        return self._matchers
+
+
+class OrgCatalog:
+    """One organisation's servers in the snapshot, and the views made of them so far."""
+
+    def __init__(self, servers: Iterable[ServerEntry], ttl_seconds: int) -> None:
+        self.servers = {server.slug: server for server in sorted(servers, key=lambda server: server.slug)}
+        self._ttl_ms = ttl_seconds * 1000
+        self._views: OrderedDict[tuple[str | None, str], View] = OrderedDict()
+
+    def view(self, slug: str | None, principal: Principal) -> View | None:
+        """What `principal` sees at `/mcp` (`slug` is `None`) or at one server's address; `None` for no such server."""
+        key = (slug, principal.grant)
+        view = self._views.get(key)
+        if view is None:
+            if slug is not None and slug not in self.servers:
+                return None
+            view = self._views[key] = self._compile(slug, principal)
+            if len(self._views) > MAX_VIEWS:
+                self._views.popitem(last=False)
+        return view
+
+    def _compile(self, slug: str | None, principal: Principal) -> View:
+        single = self.servers[slug] if slug is not None else None
+        servers = (single,) if single is not None else tuple(self.servers.values())
+        shared = _shared_uris(servers)
+        entries: dict[Kind, dict[str, Entry]] = {"tool": {}, "resource": {}, "template": {}, "prompt": {}}
+        for server in servers:
+            for definition in server.definitions:
+                name = prefixed(server.slug, definition.name)
+                if not _visible(principal, definition, name):
+                    continue
+                if single is not None:
+                    exposed = definition.name
+                elif definition.kind in ("tool", "prompt"):
+                    exposed = name
+                else:
+                    exposed = f"{server.slug}+{definition.name}" if definition.name in shared else definition.name
+                # Two long names may be cut to one: the first in order keeps it, the other is never reached by it.
+                entries[definition.kind].setdefault(
+                    exposed, Entry(definition.kind, exposed, definition.name, server, definition, definition.permission)
+                )
+        ttl_ms = min([self._ttl_ms, *(server.ttl_ms for server in servers if server.ttl_ms)])
+        return View(entries=entries, servers=servers, single=single, ttl_ms=ttl_ms)
+
+
+class Catalog:
+    """The snapshot of all organisations. `replace` swaps in a new one; readers never see half of it.
+
+    Args:
+        own: the gateway's own tools, as one more server of every organisation.
+        ttl_seconds: how long clients may keep a list.
+    """
+
+    def __init__(self, own: Callable[[str], ServerEntry], ttl_seconds: int) -> None:
+        self._own = own
+        self._ttl_seconds = ttl_seconds
+        self._organisations: dict[str, OrgCatalog] = {}
+
+    def replace(self, org_id: str, offers: Sequence[ServerOffer]) -> None:
+        servers = [compile_server(offer) for offer in offers]
+        self._organisations[org_id] = OrgCatalog([*servers, self._own(org_id)], self._ttl_seconds)
+
+    def of(self, org_id: str) -> OrgCatalog:
+        catalog = self._organisations.get(org_id)
+        if catalog is None:
+            catalog = self._organisations[org_id] = OrgCatalog([self._own(org_id)], self._ttl_seconds)
+        return catalog
+
+    def connections(self) -> dict[str, Connection]:
+        """Every server's connection by server id, over all organisations."""
+        return {
+            server.id: server.connection for catalog in self._organisations.values() for server in catalog.servers.values()
+        }
+
+
+def compile_server(offer: ServerOffer) -> ServerEntry:
+    metadata = offer.server_metadata
+    capabilities = metadata.get("capabilities")
+    return ServerEntry(
+        connection=offer.connection,
+        title=offer.name,
+        public=offer.public,
+        price_usd=offer.price_usd or 0.0,
+        capabilities=capabilities if isinstance(capabilities, dict) else {},
+        instructions=metadata.get("instructions"),
+        ttl_ms=metadata.get("ttl_ms"),
+        definitions=tuple(
+            definition
+            for item in offer.offered
+            if (definition := read_definition(item.kind, item.name, item.definition)) is not None
+        ),
+    )
+
+
+def prefixed(slug: str, name: str) -> str:
+    """The name on `/mcp`; one that would be longer than clients accept is cut and made unique by a hash."""
+    full = f"{slug}{protocol.SEPARATOR}{name}"
+    if len(full) <= protocol.MAX_NAME:
+        return full
+    digest = hashlib.sha256(full.encode()).hexdigest()[:8]
+    return f"{full[: protocol.MAX_NAME - 9]}_{digest}"
+
+
+def _visible(principal: Principal, definition: Definition, name: str) -> bool:
+    return (
+        principal.may(_LIST_PERMISSION[definition.kind])
+        and (definition.permission is None or principal.may(definition.permission))
+        and principal.may_use(name)
+    )
+
+
+def _shared_uris(servers: Sequence[ServerEntry]) -> set[str]:
+    seen: set[str] = set()
+    shared: set[str] = set()
+    for server in servers:
+        for definition in server.definitions:
+            if definition.kind in ("resource", "template"):
+                (shared if definition.name in seen else seen).add(definition.name)
+    return shared
+
+
+def _paginate(kind: Kind, entries: list[Entry], ttl_ms: int) -> _Pages:
+    key = _RESULT_KEYS[kind]
+    legacy: list[bytes] = []
+    modern: list[bytes] = []
+    last_names: list[str] = []
+    for start in range(0, max(len(entries), 1), PAGE):
+        page = entries[start : start + PAGE]
+        more = start + PAGE < len(entries)
+        cursor = b',"nextCursor":' + encode(_cursor(page[-1].exposed)) if more else b""
+        last_names.append(page[-1].exposed if page else "")
+        for made, era in ((legacy, False), (modern, True)):
+            items = b",".join(entry.definition.listed(entry.exposed, modern=era) for entry in page)
+            tail = b',"resultType":"complete","ttlMs":%d,"cacheScope":"private"' % ttl_ms if era else b""
+            made.append(b'{"%b":[%b]%b%b}' % (key.encode(), items, cursor, tail))
+    return _Pages(tuple(legacy), tuple(modern), tuple(last_names))
+
+
+def _cursor(last_name: str) -> str:
+    return base64.urlsafe_b64encode(last_name.encode()).decode()
+
+
+def _page_after(last_names: Sequence[str], cursor: str) -> int:
+    """The page after the one that ends with the cursor's name; lists keep their order, so this survives small changes."""
+    try:
+        name = base64.b64decode(cursor, altchars=b"-_", validate=True).decode()
+        return last_names.index(name) + 1 if last_names[-1] != name else _no_page()
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        return _no_page()
+
+
+def _no_page() -> int:
+    raise ProtocolError(protocol.INVALID_PARAMS, "Unknown cursor: list again from the start, without a cursor.")
+
+
+def _template_pattern(template: str) -> re.Pattern[str]:
+    """A pattern for RFC 6570 templates, as far as telling servers apart needs it: an expression matches anything."""
+    parts = re.split(r"\{[^{}]*\}", template)
+    return re.compile(".+?".join(re.escape(part) for part in parts), re.DOTALL)
+

@@ -1,0 +1,96 @@
+"""One capability's definition: the server's own JSON, ready to be listed under another name and to either era.
+
+Fields that nobody here knows survive. What a legacy client cannot take (an `outputSchema` whose root is not an object)
+is left out for it; a tool with invalid `x-mcp-header` annotations is left out for everybody, as the specification asks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from gateway.mcp.envelope import encode
+from gateway.mcp.headers import invalid_param_headers, param_headers
+
+if TYPE_CHECKING:
+    from registry.servers.connection import Kind
+
+_NAME_FIELD: dict[Kind, str] = {"tool": "name", "prompt": "name", "resource": "uri", "template": "uriTemplate"}
+_decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+class ToolHints(msgspec.Struct, frozen=True):
+    """A tool's annotations, with the specification's defaults: an unmarked tool may do anything."""
+
+    readOnlyHint: bool = False
+    destructiveHint: bool = True
+    idempotentHint: bool = False
+    openWorldHint: bool = True
+
+
+
+class Definition:
+    """A capability of one server.
+
+    Args:
+        fields: the definition's members, each as JSON.
+        permission: needed to see and use it, beside those for its kind.
+    """
+
+    __slots__ = ("fields", "hints", "kind", "name", "param_headers", "permission")
+
+    def __init__(
+        self, kind: Kind, name: str, fields: dict[str, msgspec.Raw], *, permission: str | None = None
+    ) -> None:
+        self.kind: Kind = kind
+        self.name = name
+        self.fields = fields
+        self.permission = permission
+        self.hints = _hints(fields) if kind == "tool" else ToolHints()
+        self.param_headers = param_headers(_schema(fields)) if kind == "tool" else {}
+
+    def listed(self, exposed: str, *, modern: bool) -> bytes:
+        """The definition as a list shows it, under the name that callers use."""
+        fields = dict(self.fields)
+        fields[_NAME_FIELD[self.kind]] = msgspec.Raw(encode(exposed))
+        if not modern and self.kind == "tool" and not _object_rooted(fields.get("outputSchema")):
+            fields.pop("outputSchema", None)
+        return encode(fields)
+
+
+def read_definition(kind: Kind, name: str, text: str, *, permission: str | None = None) -> Definition | None:
+    """A definition from stored text; `None` where it must not be offered."""
+    try:
+        fields = _decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    if kind == "tool" and invalid_param_headers(_schema(fields)):
+        return None
+    return Definition(kind, name, fields, permission=permission)
+
+
+def _schema(fields: dict[str, msgspec.Raw]) -> Any:
+    raw = fields.get("inputSchema")
+    # Most schemas have no annotated parameters; looking for the word first saves parsing every one of them.
+    return msgspec.json.decode(raw) if raw is not None and b"x-mcp-header" in bytes(raw) else None
+
+
+def _hints(fields: dict[str, msgspec.Raw]) -> ToolHints:
+    raw = fields.get("annotations")
+    if raw is None:
+        return ToolHints()
+    try:
+        return msgspec.json.decode(raw, type=ToolHints)
+    except msgspec.DecodeError:
+        return ToolHints()
+
+
+def _object_rooted(raw: msgspec.Raw | None) -> bool:
+    if raw is None:
+        return True
+    try:
+        schema = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+    except msgspec.DecodeError:
+        return False
+    return bytes(schema.get("type", msgspec.Raw())) == b'"object"'

@@ -1,0 +1,138 @@
+"""The MCP endpoint as a bare ASGI callable: reads the body, writes the answer, and nothing else.
+
+It stands in front of everything else, without middleware. What an exchange means is `gateway.mcp.handler`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from gateway.mcp import envelope, protocol, sse, translate
+from gateway.mcp.envelope import ProtocolError
+from gateway.mcp.flights import ClientGone
+from gateway.mcp.upstream.port import Answer
+from registry.core.errors import GatehouseError, Unauthenticated
+
+if TYPE_CHECKING:
+    from gateway.mcp.handler import Address, Handler
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+log = structlog.get_logger(__name__)
+
+_SAFE = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+)
+_JSON = ((b"content-type", b"application/json"), *_SAFE)
+_EVENTS = (
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+    (b"x-content-type-options", b"nosniff"),
+)
+
+
+class McpEndpoint:
+    """Answers exchanges with an MCP address.
+
+    Args:
+        max_body_bytes: larger requests are answered 413, unread.
+    """
+
+    def __init__(self, handler: Handler, max_body_bytes: int) -> None:
+        self._handler = handler
+        self._max_body_bytes = max_body_bytes
+
+    async def serve(self, address: Address, scope: Scope, receive: Receive, send: Send) -> None:
+        identifier = b""
+        try:
+            body = await self._body(scope, receive)
+            answer = await self._handler.handle(scope["method"], address, scope["headers"], body, receive)
+        except ClientGone:
+            answer = Answer(status=202)
+        except Unauthenticated as error:
+            answer = _unauthenticated(error)
+        except _TooLarge:
+            failure = ProtocolError(
+                protocol.INVALID_REQUEST, f"The body is larger than {self._max_body_bytes} bytes.", status=413
+            )
+            answer = Answer(status=413, body=envelope.error(identifier, failure), headers=((b"connection", b"close"),))
+        except GatehouseError as error:
+            answer = _failed(error)
+        except Exception:
+            log.exception("an MCP exchange failed")
+            failure = ProtocolError(protocol.INTERNAL_ERROR, "The gateway failed to answer; the failure was logged.")
+            answer = Answer(status=200, body=envelope.error(identifier, failure))
+        await _write(answer, send)
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+        for name, value in scope["headers"]:
+            if name == b"content-length" and (not value.isdigit() or int(value) > self._max_body_bytes):
+                raise _TooLarge
+        message = await receive()
+        body: bytes = message.get("body", b"")
+        if not message.get("more_body"):
+            return body
+        pieces, size = [body], len(body)
+        while message.get("more_body"):
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            piece: bytes = message.get("body", b"")
+            size += len(piece)
+            if size > self._max_body_bytes:
+                raise _TooLarge
+            pieces.append(piece)
+        return b"".join(pieces)
+
+
+class _TooLarge(Exception):
+    pass
+
+
+def _unauthenticated(error: Unauthenticated) -> Answer:
+    failure = ProtocolError(
+        protocol.INVALID_REQUEST, error.message, data={"code": error.code, **error.details}, status=401
+    )
+    challenge = b'Bearer realm="gatehouse", error="invalid_token"'
+    return Answer(status=401, body=envelope.error(b"", failure), headers=((b"www-authenticate", challenge),))
+
+
+def _failed(error: GatehouseError) -> Answer:
+    failure = ProtocolError(protocol.INVALID_REQUEST, error.message, data={"code": error.code, **error.details})
+    return Answer(status=error.status, body=envelope.error(b"", failure))
+
+
+async def _write(answer: Answer, send: Send) -> None:
+    if answer.stream is None:
+        body = answer.body
+        headers = [*(_JSON if body else _SAFE), *answer.headers, (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+        return
+    headers = [*(_JSON if answer.large else _EVENTS), *answer.headers]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await _write_stream(answer.stream, send, large=answer.large)
+
+
+async def _write_stream(stream: AsyncIterator[bytes], send: Send, *, large: bool) -> None:
+    try:
+        async for chunk in stream:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    except ClientGone:
+        return
+    except ProtocolError as error:
+        if large:
+            # Half a body has gone out: only breaking the connection tells the client that it is not whole.
+            raise
+        failure = sse.frame(envelope.error(b"", error))
+        await send({"type": "http.response.body", "body": failure, "more_body": True})
+    finally:
+        await translate.close(stream)
+    await send({"type": "http.response.body", "body": b""})

@@ -1,0 +1,153 @@
+"""The JSON-RPC envelope: what is read of a message, and how messages are written.
+
+Only the envelope is ever parsed; `params` and `result` stay the bytes that were sent. A message is always rebuilt from
+the parsed parts before it is forwarded, so that a duplicate key cannot mean one thing here and another upstream.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from gateway.mcp import protocol
+
+ABSENT = msgspec.Raw()
+Params = dict[str, msgspec.Raw]
+
+_MAX_ID = 256
+
+
+class Message(msgspec.Struct, gc=False):
+    """A JSON-RPC message of any kind. Parts that are not there are empty."""
+
+    jsonrpc: str = ""
+    method: str = ""
+    id: msgspec.Raw = ABSENT
+    params: msgspec.Raw = ABSENT
+    result: msgspec.Raw = ABSENT
+    error: msgspec.Raw = ABSENT
+
+    @property
+    def is_request(self) -> bool:
+        return bool(self.method) and len(bytes(self.id)) > 0
+
+    @property
+    def is_answer(self) -> bool:
+        return not self.method and (len(bytes(self.result)) > 0 or len(bytes(self.error)) > 0)
+
+
+class ErrorObject(msgspec.Struct):
+    code: int = protocol.INTERNAL_ERROR
+    message: str = ""
+    data: msgspec.Raw = ABSENT
+
+
+class ToolResult(msgspec.Struct, gc=False):
+    isError: bool = False
+
+
+class ProtocolError(Exception):
+    """A failure that is answered as a JSON-RPC error.
+
+    Args:
+        code: one of `gateway.mcp.protocol`.
+        message: what was wrong and what to do.
+        data: the error's `data`, any JSON value.
+        status: HTTP status; by default 200 for legacy, and by code for modern requests.
+    """
+
+    def __init__(self, code: int, message: str, *, data: Any = None, status: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.data = data
+        self.status = status
+
+
+encode = msgspec.json.Encoder().encode
+decode_message = msgspec.json.Decoder(Message).decode
+decode_params = msgspec.json.Decoder(Params).decode
+decode_text = msgspec.json.Decoder(str).decode
+decode_error = msgspec.json.Decoder(ErrorObject).decode
+decode_tool_result = msgspec.json.Decoder(ToolResult).decode
+
+
+def parse(body: bytes) -> Message:
+    """Read a message's envelope.
+
+    Raises:
+        ProtocolError: not JSON, not one object, not JSON-RPC 2.0, or with an id that is neither text nor integer.
+    """
+    try:
+        message = decode_message(body)
+    except msgspec.ValidationError as error:
+        raise ProtocolError(protocol.INVALID_REQUEST, f"Not one JSON-RPC message: {error}", status=400) from None
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        raise ProtocolError(protocol.PARSE_ERROR, "The body is not valid JSON.", status=400) from None
+    if message.jsonrpc != "2.0":
+        raise ProtocolError(protocol.INVALID_REQUEST, 'jsonrpc must be "2.0".', status=400)
+    identifier = bytes(message.id)
+    if identifier and not _good_id(identifier):
+        raise ProtocolError(protocol.INVALID_REQUEST, "id must be a string or an integer.", status=400)
+    if not message.method and not message.is_answer:
+        raise ProtocolError(protocol.INVALID_REQUEST, "A message needs a method, a result or an error.", status=400)
+    return message
+
+
+def _good_id(identifier: bytes) -> bool:
+    if len(identifier) > _MAX_ID:
+        return False
+    return identifier[0] == 0x22 or identifier.removeprefix(b"-").isdigit()
+
+
+def params_of(message: Message) -> Params:
+    """The parameters by name, each still unparsed.
+
+    Raises:
+        ProtocolError: `params` is not an object.
+    """
+    raw = bytes(message.params)
+    if not raw or raw == b"null":
+        return {}
+    try:
+        return decode_params(raw)
+    except (msgspec.DecodeError, RecursionError):
+        raise ProtocolError(protocol.INVALID_PARAMS, "params must be an object.") from None
+
+
+def text_param(params: Params, name: str) -> str:
+    """A required text parameter.
+
+    Raises:
+        ProtocolError: it is missing or not text.
+    """
+    raw = params.get(name)
+    if raw is not None:
+        try:
+            return decode_text(raw)
+        except msgspec.DecodeError:
+            pass
+    raise ProtocolError(protocol.INVALID_PARAMS, f"params.{name} must be given, as text.")
+
+
+def request(identifier: bytes, method: str, params: Params) -> bytes:
+    return b'{"jsonrpc":"2.0","id":%b,"method":%b,"params":%b}' % (identifier, encode(method), encode(params))
+
+
+def notification(method: str, params: Params | dict[str, Any] | None = None) -> bytes:
+    if params is None:
+        return b'{"jsonrpc":"2.0","method":%b}' % encode(method)
+    return b'{"jsonrpc":"2.0","method":%b,"params":%b}' % (encode(method), encode(params))
+
+
+def result(identifier: bytes, value: bytes) -> bytes:
+    """An answer; `value` is the result's JSON."""
+    return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (identifier, value)
+
+
+def error(identifier: bytes, failure: ProtocolError) -> bytes:
+    body: dict[str, Any] = {"code": failure.code, "message": failure.message}
+    if failure.data is not None:
+        body["data"] = failure.data
+    return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (identifier or b"null", encode(body))

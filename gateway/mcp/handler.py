@@ -1,0 +1,222 @@
+"""One HTTP exchange with an MCP address, without ASGI: credentials, era, envelope, session, then the router.
+
+Sources: specification 2026-07-28 transports/streamable-http and basic; 2025-11-25 basic/transports (sessions).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from gateway.mcp import envelope, headers, protocol
+from gateway.mcp.envelope import Message, Params, ProtocolError, params_of, text_param
+from gateway.mcp.flights import ClientGone
+from gateway.mcp.router import Request, Router, initialize_result
+from gateway.mcp.upstream.port import Answer
+
+if TYPE_CHECKING:
+    from gateway.mcp.catalog import View
+    from gateway.mcp.flights import Receive
+    from gateway.mcp.headers import McpHeaders, RawHeaders
+    from gateway.mcp.sessions import LegacySession, LegacySessions
+    from registry.identity.principal import Principal
+
+_MODERN = tuple(version.encode() for version in protocol.MODERN_VERSIONS)
+_LEGACY = tuple(version.encode() for version in protocol.LEGACY_VERSIONS)
+_ALLOW_POST = ((b"allow", b"POST"),)
+
+
+class Authenticator(Protocol):
+    """Finds the caller behind a request's headers."""
+
+    def cached(self, headers: RawHeaders) -> Principal | None: ...
+
+    async def authenticate(self, headers: RawHeaders) -> Principal:
+        """Raises `registry.core.errors.Unauthenticated`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Which MCP endpoint was addressed: all servers (`slug` is `None`), or one."""
+
+    slug: str | None
+
+
+class Meta(msgspec.Struct, gc=False):
+    """The members of a modern request's `_meta` that the gateway reads."""
+
+    version: str = msgspec.field(default="", name=protocol.META_VERSION)
+    capabilities: msgspec.Raw = msgspec.field(default=envelope.ABSENT, name=protocol.META_CAPABILITIES)
+
+
+_decode_meta = msgspec.json.Decoder(Meta).decode
+
+
+def address_of(path: str) -> Address | None:
+    """The MCP endpoint at a path, `None` if the path is none."""
+    if path in ("/mcp", "/mcp/"):
+        return Address(None)
+    if path.startswith("/servers/"):
+        slug, slash, rest = path[len("/servers/") :].partition("/")
+        if slug and slash and rest in ("mcp", "mcp/"):
+            return Address(slug)
+    return None
+
+
+class Handler:
+    def __init__(self, authenticator: Authenticator, router: Router, sessions: LegacySessions) -> None:
+        self._authenticator = authenticator
+        self._router = router
+        self._sessions = sessions
+
+    async def handle(
+        self, method: str, address: Address, raw_headers: RawHeaders, body: bytes, receive: Receive | None
+    ) -> Answer:
+        """Answer one exchange.
+
+        Raises:
+            Unauthenticated: no good credential.
+            ClientGone: nobody is left to answer.
+        """
+        principal = self._authenticator.cached(raw_headers)
+        if principal is None:
+            principal = await self._authenticator.authenticate(raw_headers)
+        view = self._router.catalog.of(principal.org_id).view(address.slug, principal)
+        if view is None:
+            missing = ProtocolError(protocol.INVALID_REQUEST, f"There is no server {address.slug!r} here.", status=404)
+            return _refused(b"", missing, modern=True)
+        given = headers.read(raw_headers)
+        modern = given.version is not None and given.version not in _LEGACY
+        if method != "POST":
+            return self._other_method(method, principal, view, given, modern=modern)
+        identifier = b""
+        try:
+            message = envelope.parse(body)
+            identifier = bytes(message.id)
+            if modern:
+                return await self._modern(principal, view, message, given, receive, len(body))
+            return await self._legacy(principal, view, message, given, receive, len(body))
+        except ProtocolError as error:
+            return _refused(identifier, error, modern=modern)
+
+    # -- modern era
+
+    async def _modern(
+        self, principal: Principal, view: View, message: Message, given: McpHeaders, receive: Receive | None, size: int
+    ) -> Answer:
+        if given.version not in _MODERN:
+            raise _unsupported((given.version or b"").decode("latin-1"))
+        if not message.is_request:
+            if message.method:
+                return Answer(status=202)
+            raise ProtocolError(protocol.INVALID_REQUEST, "Answers are not posted in this revision.", status=400)
+        params = params_of(message)
+        meta = _meta_of(params)
+        if meta.version != given.version.decode("latin-1"):
+            raise ProtocolError(
+                protocol.HEADER_MISMATCH, "MCP-Protocol-Version must equal the version in _meta.", status=400
+            )
+        named_by = protocol.NAMED_BY.get(message.method)
+        headers.check_mirrors(given, message.method, text_param(params, named_by) if named_by else None)
+        capabilities = bytes(meta.capabilities)
+        request = Request(principal, view, message, params, True, None, given, capabilities, receive, size)
+        return await self._router.handle(request)
+
+    # -- legacy era
+
+    async def _legacy(
+        self, principal: Principal, view: View, message: Message, given: McpHeaders, receive: Receive | None, size: int
+    ) -> Answer:
+        if message.method == "initialize" and message.is_request:
+            return self._initialize(principal, view, message)
+        session = self._session(principal, given, message)
+        if not message.is_request:
+            self._hear(session, message)
+            return Answer(status=202)
+        params = params_of(message)
+        capabilities = session.capabilities
+        request = Request(principal, view, message, params, False, session, given, capabilities, receive, size)
+        return await self._router.handle(request)
+
+    def _initialize(self, principal: Principal, view: View, message: Message) -> Answer:
+        params = params_of(message)
+        wanted = text_param(params, "protocolVersion")
+        version = wanted if wanted in protocol.LEGACY_VERSIONS else protocol.LATEST_LEGACY
+        declared = params.get("capabilities")
+        session = self._sessions.open(principal, version, bytes(declared) if declared is not None else b"{}")
+        return Answer(
+            body=envelope.result(bytes(message.id), initialize_result(view, version)),
+            headers=((b"mcp-session-id", session.id.encode()),),
+        )
+
+    def _session(self, principal: Principal, given: McpHeaders, message: Message) -> LegacySession:
+        if given.session_id is None:
+            if protocol.META_VERSION.encode() in bytes(message.params):
+                raise ProtocolError(
+                    protocol.HEADER_MISMATCH, "A request with a version in _meta needs MCP-Protocol-Version.", status=400
+                )
+            raise ProtocolError(
+                protocol.INVALID_REQUEST,
+                "Mcp-Session-Id is missing: send initialize first, then its session id with every message.",
+                status=400,
+            )
+        session = self._sessions.find(principal, given.session_id.decode("latin-1"))
+        if session is None:
+            raise ProtocolError(protocol.INVALID_REQUEST, "Session not found: send initialize again.", status=404)
+        return session
+
+    def _hear(self, session: LegacySession, message: Message) -> None:
+        """Take a notification; answers to requests of ours find nobody, for none are sent."""
+        if message.method == "notifications/cancelled":
+            flight = session.calls.get(bytes(params_of(message).get("requestId", envelope.ABSENT)))
+            if flight is not None:
+                flight.end(ClientGone())
+
+    def _other_method(
+        self, method: str, principal: Principal, view: View, given: McpHeaders, *, modern: bool
+    ) -> Answer:
+        if modern or method not in ("GET", "DELETE"):
+            return Answer(status=405, headers=_ALLOW_POST)
+        try:
+            session = self._session(principal, given, Message())
+        except ProtocolError as error:
+            return _refused(b"", error, modern=False)
+        if method == "DELETE":
+            self._sessions.end(principal, session)
+            return Answer(status=204)
+        return Answer(stream=self._router.notices.stream(principal.org_id))
+
+
+def _meta_of(params: Params) -> Meta:
+    raw = params.get("_meta")
+    try:
+        meta = _decode_meta(raw) if raw is not None else Meta()
+    except msgspec.DecodeError:
+        meta = Meta()
+    if not meta.version or bytes(meta.capabilities)[:1] != b"{":
+        raise ProtocolError(
+            protocol.INVALID_PARAMS,
+            f"params._meta must have {protocol.META_VERSION} and {protocol.META_CAPABILITIES}.",
+            status=400,
+        )
+    return meta
+
+
+def _unsupported(requested: str) -> ProtocolError:
+    supported = [*protocol.MODERN_VERSIONS, *protocol.LEGACY_VERSIONS]
+    return ProtocolError(
+        protocol.UNSUPPORTED_VERSION,
+        "Unsupported protocol version",
+        data={"supported": supported, "requested": requested},
+        status=400,
+    )
+
+
+def _refused(identifier: bytes, error: ProtocolError, *, modern: bool) -> Answer:
+    by_code = protocol.HTTP_STATUS.get(error.code, 200) if modern else 200
+    return Answer(status=error.status or by_code, body=envelope.error(identifier, error))
+
+

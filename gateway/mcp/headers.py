@@ -1,0 +1,208 @@
+"""MCP's HTTP headers: reading them, their value encoding, and the checks of the modern era against the body.
+
+Source: specification 2026-07-28, transports/streamable-http (request headers, custom headers). A component that reads
+the body must check that the headers agree with it; headers themselves are never trusted for policy.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import msgspec
+
+from gateway.mcp import protocol
+from gateway.mcp.envelope import Params, ProtocolError
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+_PLAIN = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
+_SENTINEL = re.compile(r"=\?base64\?(.*)\?=")
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_MIRRORED_TYPES = frozenset({"string", "integer", "boolean"})
+_PARAM = b"mcp-param-"
+
+
+@dataclass(slots=True)
+class McpHeaders:
+    """The headers that MCP gives a meaning; a name given twice is in `duplicate`."""
+
+    version: bytes | None = None
+    method: bytes | None = None
+    name: bytes | None = None
+    session_id: bytes | None = None
+    last_event_id: bytes | None = None
+    request_id: bytes | None = None
+    host: bytes | None = None
+    origin: bytes | None = None
+    params: dict[bytes, bytes] = field(default_factory=dict[bytes, bytes])
+    duplicate: bytes | None = None
+
+
+_FIELDS = {
+    b"mcp-protocol-version": "version",
+    b"mcp-method": "method",
+    b"mcp-name": "name",
+    b"mcp-session-id": "session_id",
+    b"last-event-id": "last_event_id",
+    b"x-request-id": "request_id",
+    b"host": "host",
+    b"origin": "origin",
+}
+
+
+def read(headers: RawHeaders) -> McpHeaders:
+    """Pick MCP's headers out of a request's; names come in lower case, as ASGI promises."""
+    found = McpHeaders()
+    for name, value in headers:
+        attribute = _FIELDS.get(name)
+        if attribute is not None:
+            if getattr(found, attribute) is not None:
+                found.duplicate = name
+            setattr(found, attribute, value)
+        elif name.startswith(_PARAM):
+            if name in found.params:
+                found.duplicate = name
+            found.params[name[len(_PARAM) :]] = value
+    return found
+
+
+def encode_value(value: str) -> str:
+    """A value as a header carries it: what would not survive is wrapped in base64 with its sentinel."""
+    if _PLAIN.fullmatch(value) and not _SENTINEL.fullmatch(value):
+        return value
+    return f"=?base64?{base64.b64encode(value.encode()).decode()}?="
+
+
+def decode_value(value: bytes) -> str | None:
+    """The value that a header stands for; `None` for a malformed one, which then equals nothing."""
+    text = value.decode("latin-1")
+    wrapped = _SENTINEL.fullmatch(text)
+    if wrapped is None:
+        return text
+    try:
+        raw = base64.b64decode(wrapped[1], validate=True)
+        return raw.decode() if base64.b64encode(raw).decode() == wrapped[1] else None
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+
+
+def check_mirrors(headers: McpHeaders, method: str, name: str | None) -> None:
+    """That `Mcp-Method` and `Mcp-Name` say what the body says.
+
+    Args:
+        name: the body's value of what `Mcp-Name` mirrors, `None` where the method has none.
+
+    Raises:
+        ProtocolError: HEADER_MISMATCH.
+    """
+    if headers.duplicate is not None:
+        raise _mismatch(f"The header {headers.duplicate.decode('latin-1')} was sent more than once.")
+    if headers.method is None or headers.method.decode("latin-1") != method:
+        raise _mismatch(f"Mcp-Method must be {method!r}, like the body's method.")
+    if name is not None and (headers.name is None or (headers.name.decode("latin-1") != name and decode_value(headers.name) != name)):
+        raise _mismatch("Mcp-Name must equal the name or URI in the body.")
+
+
+def _mismatch(message: str) -> ProtocolError:
+    return ProtocolError(protocol.HEADER_MISMATCH, message, status=400)
+
+
+# -- parameters mirrored into headers
+
+
+def param_headers(schema: Any) -> dict[tuple[str, ...], str]:
+    """The header token of each parameter that is mirrored, by its path of property names."""
+    if schema is None:
+        return {}
+    return {
+        path: token
+        for path, node in _schema_nodes(schema)
+        if path and isinstance(token := node.get("x-mcp-header"), str)
+    }
+
+
+def invalid_param_headers(schema: Any) -> bool:
+    """Whether an annotation breaks the specification's rules, so that clients must drop the tool."""
+    if schema is None:
+        return False
+    seen: set[str] = set()
+    for path, node in _schema_nodes(schema):
+        if "x-mcp-header" not in node:
+            continue
+        token = node["x-mcp-header"]
+        if not path or not isinstance(token, str) or not _TOKEN.fullmatch(token) or token.lower() in seen:
+            return True
+        kind = node.get("type")
+        if not isinstance(kind, str) or kind not in _MIRRORED_TYPES:
+            return True
+        seen.add(token.lower())
+    return False
+
+
+def mirrored_params(declared: dict[tuple[str, ...], str], params: Params) -> dict[str, str]:
+    """Header values, still unencoded, of the arguments that a tool wants mirrored."""
+    arguments = msgspec.json.decode(params["arguments"]) if "arguments" in params else {}
+    values = {token: _scalar(_at(arguments, path)) for path, token in declared.items()}
+    return {token: value for token, value in values.items() if value is not None}
+
+
+def check_params(declared: dict[tuple[str, ...], str], headers: McpHeaders, params: Params) -> None:
+    """That the `Mcp-Param-*` headers say what the arguments say.
+
+    Raises:
+        ProtocolError: HEADER_MISMATCH.
+    """
+    wanted = {token.lower().encode(): value for token, value in mirrored_params(declared, params).items()}
+    for token in declared.values():
+        given = headers.params.get(token.lower().encode())
+        value = wanted.get(token.lower().encode())
+        if (given is None) != (value is None) or (given is not None and decode_value(given) != value):
+            raise _mismatch(f"Mcp-Param-{token} must equal the argument that it mirrors.")
+
+
+def _scalar(value: Any) -> str | None:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, str | int | float) else None
+
+
+def _at(value: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        if not isinstance(value, dict):
+            return None
+        value = cast("dict[str, Any]", value).get(name)
+    return value
+
+
+_ONE = ("items", "contains", "unevaluatedItems", "additionalProperties", "propertyNames", "unevaluatedProperties")
+_ONE_OF_LOGIC = ("not", "if", "then", "else", "contentSchema")
+_MANY = ("allOf", "anyOf", "oneOf", "prefixItems")
+_NAMED = ("patternProperties", "dependentSchemas", "$defs", "definitions")
+
+
+def _schema_nodes(root: Any) -> Iterator[tuple[tuple[str, ...] | None, dict[str, Any]]]:
+    """Every schema within `root`, with its path where only `properties` lead to it. References are not followed."""
+    waiting: list[tuple[tuple[str, ...] | None, Any]] = [((), root)]
+    while waiting:
+        path, value = waiting.pop()
+        if not isinstance(value, dict):
+            continue
+        node = cast("dict[str, Any]", value)
+        yield path, node
+        for name, below in _members(node.get("properties")):
+            waiting.append(((*path, name) if path is not None else None, below))
+        waiting.extend((None, node.get(keyword)) for keyword in (*_ONE, *_ONE_OF_LOGIC))
+        for keyword in _MANY:
+            several = node.get(keyword)
+            waiting.extend((None, below) for below in (cast("list[Any]", several) if isinstance(several, list) else ()))
+        for keyword in _NAMED:
+            waiting.extend((None, below) for _, below in _members(node.get(keyword)))
+
+
+def _members(value: Any) -> list[tuple[str, Any]]:
+    return list(cast("dict[str, Any]", value).items()) if isinstance(value, dict) else []

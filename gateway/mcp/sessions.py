@@ -1,0 +1,124 @@
+"""Legacy sessions of clients: what `Mcp-Session-Id` stands for.
+
+The id is itself the record of what was agreed at `initialize`, sealed for its principal, so it costs nothing to
+abandon one and any process can open it. What changes during a session (upstream sessions, calls under way) is kept in
+memory for the sessions that are in use. The modern era has no sessions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from gateway.mcp.flights import ClientGone, Flight
+from registry.core.security import SealBroken, Sealer
+
+if TYPE_CHECKING:
+    from registry.core.clock import Clock
+    from registry.identity.principal import Principal
+
+LIFETIME_SECONDS = 24 * 3600
+"""After this a client must initialize again."""
+IN_MEMORY = 10_000
+"""Sessions whose live state is kept; the one longest unused goes first and starts afresh when it comes back."""
+
+
+class Agreed(msgspec.Struct, array_like=True, frozen=True):
+    """What was agreed at `initialize`, as it is sealed into the id."""
+
+    subject: str
+    version: str
+    capabilities: msgspec.Raw
+    expires: float
+    nonce: str
+
+
+class LegacySession:
+    """One client's session while it is in use."""
+
+    __slots__ = ("calls", "capabilities", "id", "streams", "upstream_ids", "version")
+
+    def __init__(self, identifier: str, agreed: Agreed) -> None:
+        self.id = identifier
+        self.version = agreed.version
+        self.capabilities = bytes(agreed.capabilities)
+        self.upstream_ids: dict[str, bytes | None] = {}
+        """Upstream session id per server id; `None` where that server keeps no sessions."""
+        self.calls: dict[bytes, Flight] = {}
+        """Calls under way by request id, so that `notifications/cancelled` finds them."""
+        self.streams: set[asyncio.Queue[bytes | None]] = set()
+        """Open GET streams; `None` ends one."""
+
+
+class LegacySessions:
+    """Opens and ends sessions.
+
+    Args:
+        sealer: seals ids; the principal's subject is the associated data, so nobody else can use one.
+    """
+
+    def __init__(self, sealer: Sealer, clock: Clock) -> None:
+        self._sealer = sealer
+        self._clock = clock
+        self._live: OrderedDict[tuple[str, str], LegacySession] = OrderedDict()
+        self._ended: dict[str, float] = {}
+
+    def open(self, principal: Principal, version: str, capabilities: bytes) -> LegacySession:
+        agreed = Agreed(
+            subject=principal.subject,
+            version=version,
+            capabilities=msgspec.Raw(capabilities),
+            expires=self._clock.now().timestamp() + LIFETIME_SECONDS,
+            nonce=secrets.token_hex(8),
+        )
+        identifier = self._sealer.seal(msgspec.json.encode(agreed), principal.subject)
+        return LegacySession(identifier, agreed)
+
+    def find(self, principal: Principal, identifier: str) -> LegacySession | None:
+        """The session of that id, if it is this principal's, alive, and was not ended."""
+        key = (principal.subject, identifier)
+        session = self._live.get(key)
+        if session is not None:
+            self._live.move_to_end(key)
+            return session
+        if identifier in self._ended:
+            return None
+        try:
+            agreed = msgspec.json.decode(self._sealer.open(identifier, principal.subject), type=Agreed)
+        except (SealBroken, msgspec.DecodeError):
+            return None
+        if agreed.expires < self._clock.now().timestamp():
+            return None
+        session = self._live[key] = LegacySession(identifier, agreed)
+        if len(self._live) > IN_MEMORY:
+            self._forget_one()
+        return session
+
+    def end(self, principal: Principal, session: LegacySession) -> None:
+        """End a session at its client's wish; its id answers 404 from now on."""
+        now = self._clock.now().timestamp()
+        if len(self._ended) >= IN_MEMORY:
+            self._ended = {identifier: until for identifier, until in self._ended.items() if until > now}
+        self._ended[session.id] = now + LIFETIME_SECONDS
+        self._live.pop((principal.subject, session.id), None)
+        _close(session)
+
+    def in_use(self) -> list[LegacySession]:
+        return list(self._live.values())
+
+    def _forget_one(self) -> None:
+        for key, session in self._live.items():
+            if not session.streams and not session.calls:
+                del self._live[key]
+                return
+
+
+def _close(session: LegacySession) -> None:
+    for queue in session.streams:
+        queue.put_nowait(None)
+    for flight in list(session.calls.values()):
+        flight.end(ClientGone())

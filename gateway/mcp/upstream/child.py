@@ -1,0 +1,157 @@
+"""One child process that speaks newline-delimited JSON on stdin and stdout.
+
+It knows processes and lines, and nothing of MCP. A child gets PATH, HOME, LANG and what was registered for it, and
+another user where the gateway is root. It leads a process group of its own, so that it is ended with all it started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import shutil
+import signal
+import tempfile
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+MAX_LINE = 64 * 1024 * 1024
+KEPT_STDERR_LINES = 200
+TERMINATE_SECONDS = 2.0
+
+
+class ChildFailed(Exception):
+    """The program could not be started, or is gone."""
+
+
+class Child:
+    """A running child.
+
+    Args:
+        on_line: called with every line of its stdout.
+        on_exit: called once with a sentence when it is gone.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, home: Path, name: str) -> None:
+        self._process = process
+        self._home = home
+        self._name = name
+        self._tasks: list[asyncio.Task[None]] = []
+        self.stderr: deque[str] = deque(maxlen=KEPT_STDERR_LINES)
+
+    @classmethod
+    async def start(
+        cls,
+        name: str,
+        command: str,
+        args: tuple[str, ...],
+        env: dict[str, str],
+        user: str,
+        on_line: Callable[[bytes], None],
+        on_exit: Callable[[str], None],
+    ) -> Child:
+        """Start the program.
+
+        Args:
+            user: who it runs as where the gateway is root; `same` keeps the gateway's own user.
+
+        Raises:
+            ChildFailed: with the reason, such as a program that does not exist.
+        """
+        account = _account(user)
+        home = Path(tempfile.mkdtemp(prefix="gatehouse-"))
+        if account is not None:
+            os.chown(home, account.pw_uid, account.pw_gid)
+        base = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(home), "LANG": os.environ.get("LANG", "C.UTF-8")}
+        try:
+            process = await asyncio.create_subprocess_exec(
+                command,
+                *args,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env={**base, **env},
+                cwd=home,
+                start_new_session=True,
+                limit=MAX_LINE,
+                **({"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}),
+            )
+        except (OSError, ValueError) as error:
+            shutil.rmtree(home, ignore_errors=True)
+            raise ChildFailed(f"{command} could not be started: {error}") from None
+        child = cls(process, home, name)
+        child._tasks = [asyncio.create_task(child._read_stdout(on_line, on_exit)), asyncio.create_task(child._read_stderr())]
+        return child
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def write(self, line: bytes) -> None:
+        """Raises `ChildFailed` if the child no longer reads."""
+        stdin = self._process.stdin
+        assert stdin is not None
+        try:
+            stdin.write(line + b"\n")
+            await stdin.drain()
+        except (ConnectionError, RuntimeError) as error:
+            raise ChildFailed(f"{self._name} is gone ({error})") from None
+
+    async def stop(self) -> None:
+        """End it as the specification asks: close its stdin, then SIGTERM, then SIGKILL, to its whole group."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        for sign in (None, signal.SIGTERM, signal.SIGKILL):
+            if sign is not None:
+                self._signal(sign)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), TERMINATE_SECONDS)
+                break
+        # Its own children may have outlived it.
+        self._signal(signal.SIGKILL)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    def _signal(self, sign: signal.Signals) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, sign)
+
+    async def _read_stdout(self, on_line: Callable[[bytes], None], on_exit: Callable[[str], None]) -> None:
+        stdout = self._process.stdout
+        assert stdout is not None
+        why = ""
+        try:
+            while line := await stdout.readline():
+                on_line(line.strip())
+        except ValueError:
+            why = "it sent a line that is too long"
+            self._signal(signal.SIGKILL)
+        code = await self._process.wait()
+        last = f"; its last words: {self.stderr[-1]}" if self.stderr else ""
+        on_exit((why or f"the program ended with code {code}") + last)
+
+    async def _read_stderr(self) -> None:
+        stderr = self._process.stderr
+        assert stderr is not None
+        with suppress(ValueError):
+            while line := await stderr.readline():
+                text = line.decode(errors="replace").rstrip()
+                self.stderr.append(text[:1000])
+                log.debug("server wrote to stderr", server=self._name, line=text[:1000])
+
+
+def _account(user: str) -> pwd.struct_passwd | None:
+    if os.geteuid() != 0 or user == "same":
+        return None
+    try:
+        return pwd.getpwnam(user)
+    except KeyError:
+        raise ChildFailed(
+            f"GATEHOUSE_STDIO_USER names {user!r}, which does not exist: create it, or set it to another user."
+        ) from None

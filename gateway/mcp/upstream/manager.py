@@ -1,0 +1,78 @@
+"""The upstreams in use: one per server, made when first needed, closed when the server changes or goes."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gateway.mcp.upstream.http import HttpUpstream
+from gateway.mcp.upstream.local import SLUG, LocalTools, LocalUpstream
+from gateway.mcp.upstream.port import NotSent, Upstream
+from gateway.mcp.upstream.stdio import StdioUpstream
+
+if TYPE_CHECKING:
+    from registry.core.clock import Clock
+    from registry.core.egress import Egress
+    from registry.servers.connection import Connection
+
+
+@dataclass(slots=True)
+class _Made:
+    connection: Connection
+    upstream: Upstream
+
+
+class Upstreams:
+    """Makes and keeps upstreams.
+
+    Args:
+        stdio_user: see `Child.start`.
+    """
+
+    def __init__(self, egress: Egress, clock: Clock, tools: LocalTools, *, stdio_user: str) -> None:
+        self._egress = egress
+        self._clock = clock
+        self._local = LocalUpstream(tools)
+        self._stdio_user = stdio_user
+        self._made: dict[str, _Made] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def get(self, connection: Connection) -> Upstream:
+        """The upstream of a server; made anew when how it is reached has changed."""
+        if connection.slug == SLUG:
+            return self._local
+        made = self._made.get(connection.server_id)
+        if made is not None:
+            # The snapshot holds one object per server until it is replaced, so identity is the common case.
+            if made.connection is connection or made.connection == connection:
+                return made.upstream
+            self._retire(made.upstream)
+        upstream = self.make(connection)
+        self._made[connection.server_id] = _Made(connection, upstream)
+        return upstream
+
+    def known(self, connection: Connection) -> Upstream | None:
+        made = self._made.get(connection.server_id)
+        return made.upstream if made is not None and made.connection == connection else None
+
+    def make(self, connection: Connection) -> HttpUpstream | StdioUpstream:
+        """A new upstream that is the caller's to close."""
+        if connection.transport == "stdio":
+            return StdioUpstream(connection, self._stdio_user, self._clock)
+        if connection.transport == "streamable-http":
+            return HttpUpstream(connection, self._egress)
+        raise NotSent(connection.slug, f"the transport {connection.transport} is not spoken to servers")
+
+    def keep_only(self, server_ids: set[str]) -> None:
+        for server_id in [known for known in self._made if known not in server_ids]:
+            self._retire(self._made.pop(server_id).upstream)
+
+    async def close(self) -> None:
+        self.keep_only(set())
+        await asyncio.gather(*self._closing, return_exceptions=True)
+
+    def _retire(self, upstream: Upstream) -> None:
+        task = asyncio.ensure_future(upstream.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)

@@ -1,0 +1,119 @@
+"""The port to an upstream server: what the router asks of every transport, and how a call can fail.
+
+Implementations: `http` (streamable HTTP, both eras), `stdio` (a supervised child), `local` (the gateway's own tools).
+Each ends every call in one of three ways: done (an `Answer`), `NotSent`, or `OutcomeUnknown`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from gateway.mcp import protocol
+from gateway.mcp.envelope import Message, Params, ProtocolError, decode_error, decode_tool_result
+
+if TYPE_CHECKING:
+    from gateway.mcp.sessions import LegacySession
+    from registry.identity.principal import Principal
+
+
+class UpstreamFailure(ProtocolError):
+    """A call that did not end in an answer from the server."""
+
+    kind = "unknown"
+
+
+class NotSent(UpstreamFailure):
+    """The server has not seen the call: trying again is safe."""
+
+    kind = "not_sent"
+
+    def __init__(self, server: str, why: str) -> None:
+        super().__init__(
+            protocol.NOT_SENT,
+            f"{server} was not reached, the call has not been sent: {why}",
+            data={"code": "NOT_SENT", "server": server, "reason": why},
+        )
+
+
+class OutcomeUnknown(UpstreamFailure):
+    """The server may have carried out the call: trying again may do it twice."""
+
+    def __init__(self, server: str, why: str) -> None:
+        super().__init__(
+            protocol.OUTCOME_UNKNOWN,
+            f"{server} did not answer, it is unknown whether the call was carried out: {why}",
+            data={"code": "OUTCOME_UNKNOWN", "server": server, "reason": why},
+        )
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """One request on its way to an upstream.
+
+    Args:
+        id: the client's request id, as JSON.
+        params: with the upstream's own names; `_meta` as the client sent it.
+        name: the value that `Mcp-Name` mirrors, if the method has one.
+        modern: the client speaks the modern era.
+        session: the client's session in the legacy era.
+        capabilities: the client's capabilities, as JSON.
+        param_headers: `Mcp-Param-*` headers, ready to be written.
+    """
+
+    principal: Principal
+    id: bytes
+    method: str
+    params: Params
+    name: str | None
+    modern: bool
+    session: LegacySession | None
+    capabilities: bytes
+    param_headers: bytes = b""
+
+
+@dataclass(slots=True)
+class Answer:
+    """What goes back to the client: a whole body, or a stream of server-sent events.
+
+    Args:
+        status: HTTP status.
+        body: a JSON-RPC message, empty if there is none or if `stream` is given.
+        stream: whole events; closing it cancels the call upstream.
+        large: `stream` is not events but the pieces of one large JSON body.
+        outcome: `ok`, `tool_error` or `error`; of a stream it is known when the stream has ended.
+        error_code: of a JSON-RPC error.
+    """
+
+    status: int = 200
+    body: bytes = b""
+    stream: AsyncIterator[bytes] | None = None
+    large: bool = False
+    outcome: str = "ok"
+    error_code: int | None = None
+
+    def judge(self, message: Message) -> None:
+        """Note how the call ended, from its answer."""
+        if bytes(message.error):
+            self.outcome = "error"
+            self.error_code = decode_error(message.error).code
+        elif b'"isError"' in bytes(message.result) and decode_tool_result(message.result).isError:
+            self.outcome = "tool_error"
+
+
+class Upstream(Protocol):
+    async def request(self, outgoing: Outgoing) -> Answer:
+        """Send a request and give its answer, in the client's era and with the client's id.
+
+        Raises:
+            NotSent, OutcomeUnknown: there is no answer.
+            asyncio.CancelledError: the caller gave up; the server has been told.
+        """
+        ...
+
+    async def notify(self, outgoing: Outgoing) -> None:
+        """Pass on a client's notification, where the server is listening for it."""
+        ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,274 @@
+"""Looking at a server: is it there, which era does it speak, what does it offer.
+
+The answer is an `Offer` for the registry to store. It uses the same upstreams as calls do, so what was found here is
+reached the same way later. Source: specification 2026-07-28, basic/versioning (era detection).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from gateway.mcp import envelope, protocol, sse
+from gateway.mcp.envelope import Message, Params, ProtocolError, decode_error, decode_message, encode
+from gateway.mcp.upstream.http import HttpUpstream
+from gateway.mcp.upstream.port import Answer, NotSent, Outgoing
+from gateway.mcp.upstream.stdio import StdioUpstream
+from registry.core.errors import GatehouseError
+from registry.identity.principal import Principal
+from registry.servers.connection import Kind, Offer, Offered
+
+if TYPE_CHECKING:
+    from gateway.mcp.upstream.manager import Upstreams
+    from registry.core.clock import Clock
+    from registry.servers.connection import Connection
+
+MAX_PAGES = 100
+MAX_ITEMS = 10_000
+MAX_DEFINITION = 256 * 1024
+
+_LISTS: tuple[tuple[str, str, str, Kind, str], ...] = (
+    # capability, method, key of the result, kind, field that names an item
+    ("tools", "tools/list", "tools", "tool", "name"),
+    ("resources", "resources/list", "resources", "resource", "uri"),
+    ("resources", "resources/templates/list", "resourceTemplates", "template", "uriTemplate"),
+    ("prompts", "prompts/list", "prompts", "prompt", "name"),
+)
+
+
+class _Opening(msgspec.Struct):
+    """What an `initialize` or a `server/discover` result tells, whichever it is."""
+
+    protocolVersion: str | None = None
+    supportedVersions: tuple[str, ...] = ()
+    capabilities: dict[str, Any] = {}
+    serverInfo: dict[str, Any] = {}
+    instructions: str | None = None
+    meta: dict[str, Any] = msgspec.field(default_factory=dict, name="_meta")
+
+
+class Prober:
+    """Looks at servers."""
+
+    def __init__(self, upstreams: Upstreams, clock: Clock) -> None:
+        self._upstreams = upstreams
+        self._clock = clock
+
+    async def probe(self, connection: Connection, *, within: float) -> Offer:
+        """See `registry.servers.connection.Prober`."""
+        began = self._clock.monotonic()
+        try:
+            async with asyncio.timeout(within):
+                offer = await self._look(connection)
+        except TimeoutError:
+            return _unreachable(f"it did not answer within {within:g} s")
+        except ProtocolError as error:
+            return _unreachable(error.message)
+        except GatehouseError as error:
+            if error.status < 500:
+                # The address itself is at fault: that is for the caller to correct, not a server that is down.
+                raise
+            return _unreachable(error.message)
+        return replace(offer, response_time_ms=round((self._clock.monotonic() - began) * 1000, 1))
+
+    async def _look(self, connection: Connection) -> Offer:
+        last: ProtocolError | None = None
+        for candidate in _candidates(connection):
+            try:
+                return await self._look_at(candidate)
+            except ProtocolError as error:
+                last = last or error
+        assert last is not None
+        raise last
+
+    async def _look_at(self, connection: Connection) -> Offer:
+        if connection.transport == "stdio":
+            return await self._look_at_child(connection)
+        modern = self._upstreams.make(replace(connection, era="modern"))
+        try:
+            opening = await _discover(modern)
+            if opening is not None:
+                return await self._read(modern, connection, opening)
+        finally:
+            await modern.close()
+        legacy = self._upstreams.make(replace(connection, era="legacy", protocol_version=None))
+        assert isinstance(legacy, HttpUpstream)
+        try:
+            return await self._read(legacy, connection, _decode_opening(await legacy.introduce(_prober(connection))))
+        finally:
+            await legacy.close()
+
+    async def _look_at_child(self, connection: Connection) -> Offer:
+        known = self._upstreams.known(connection)
+        child = known if isinstance(known, StdioUpstream) else self._upstreams.make(connection)
+        assert isinstance(child, StdioUpstream)
+        try:
+            return await self._read(child, connection, _decode_opening(await child.introduce()))
+        finally:
+            if child is not known:
+                await child.close()
+
+    async def _read(self, upstream: HttpUpstream | StdioUpstream, connection: Connection, opening: _Opening) -> Offer:
+        offered: list[Offered] = []
+        warnings: list[str] = []
+        ttls: list[int] = []
+        for capability, method, key, kind, named_by in _LISTS:
+            if capability not in opening.capabilities:
+                continue
+            try:
+                found, ttl = await _read_list(upstream, connection, method, key, kind, named_by)
+            except ProtocolError as error:
+                if error.code != protocol.METHOD_NOT_FOUND:
+                    warnings.append(f"{method}: {error.message}")
+                continue
+            offered += found
+            ttls += [ttl] if ttl else []
+        modern = bool(opening.supportedVersions)
+        info = opening.serverInfo or opening.meta.get(protocol.META_SERVER_INFO) or {}
+        return Offer(
+            reachable=True,
+            endpoint_url=connection.url,
+            transport=connection.transport,
+            era="modern" if modern else "legacy",
+            protocol_version=protocol.MODERN if modern else opening.protocolVersion,
+            server_info=info if isinstance(info, dict) else {},
+            capabilities=opening.capabilities,
+            instructions=opening.instructions,
+            offered=tuple(offered),
+            ttl_ms=min(ttls, default=None),
+            checks={
+                "connectivity": "healthy",
+                "handshake": "healthy",
+                "capabilities": "degraded" if warnings else "healthy",
+            },
+            warnings=tuple(warnings),
+        )
+
+
+def _candidates(connection: Connection) -> list[Connection]:
+    """The address as given; of a bare host also the paths where servers usually answer."""
+    url = connection.url
+    if url is None or url.rstrip("/").count("/") > 2:
+        return [connection]
+    return [connection, replace(connection, url=url.rstrip("/") + "/mcp")]
+
+
+async def _discover(upstream: HttpUpstream | StdioUpstream) -> _Opening | None:
+    """What a modern server says of itself; `None` from a legacy one.
+
+    Raises:
+        NotSent: the server could not be reached at all.
+    """
+    try:
+        answer = await upstream.request(_outgoing(None, "server/discover", {}))
+        message = await whole(answer)
+    except NotSent as error:
+        if "HTTP" in error.message:
+            return None
+        raise
+    except ProtocolError:
+        return None
+    if bytes(message.error):
+        code = decode_error(message.error).code
+        # Only a modern server knows these codes; any other error is how a legacy one fails.
+        return _Opening(supportedVersions=(protocol.MODERN,)) if code == protocol.MISSING_CAPABILITY else None
+    opening = _decode_opening(message)
+    return opening if protocol.MODERN in opening.supportedVersions else None
+
+
+async def _read_list(
+    upstream: HttpUpstream | StdioUpstream, connection: Connection, method: str, key: str, kind: Kind, named_by: str
+) -> tuple[list[Offered], int | None]:
+    found: list[Offered] = []
+    params: Params = {}
+    ttl: int | None = None
+    seen: set[str] = set()
+    for _ in range(MAX_PAGES):
+        message = await whole(await upstream.request(_outgoing(connection, method, params)))
+        if bytes(message.error):
+            error = decode_error(message.error)
+            raise ProtocolError(error.code, error.message)
+        result = _decode_result(message.result)
+        items = msgspec.json.decode(result.get(key, b"[]"), type=list[msgspec.Raw])
+        for raw in items:
+            name = _name_of(raw, named_by)
+            if name is not None and len(bytes(raw)) <= MAX_DEFINITION:
+                found.append(Offered(kind, name, bytes(raw).decode()))
+        if "ttlMs" in result:
+            ttl = msgspec.json.decode(result["ttlMs"], type=int, strict=False)
+        cursor = msgspec.json.decode(result["nextCursor"], type=str | None) if "nextCursor" in result else None
+        if cursor is None or cursor in seen or len(found) >= MAX_ITEMS:
+            break
+        seen.add(cursor)
+        params = {"cursor": msgspec.Raw(encode(cursor))}
+    return found[:MAX_ITEMS], ttl
+
+
+async def whole(answer: Answer) -> Message:
+    """The answer's message, whichever form it has."""
+    if answer.stream is None:
+        return decode_message(answer.body)
+    if answer.large:
+        return decode_message(b"".join([piece async for piece in answer.stream]))
+    return await _last_message(answer.stream)
+
+
+async def _last_message(stream: AsyncIterator[bytes]) -> Message:
+    splitter = sse.Splitter()
+    found = Message()
+    async for chunk in stream:
+        for event in splitter.feed(chunk):
+            data = sse.data_of(event)
+            if data and not (message := decode_message(data)).method:
+                found = message
+    return found
+
+
+def _decode_opening(message: Message) -> _Opening:
+    try:
+        return msgspec.json.decode(message.result, type=_Opening)
+    except msgspec.DecodeError as error:
+        raise ProtocolError(protocol.INTERNAL_ERROR, f"what it says of itself cannot be read: {error}") from None
+
+
+def _decode_result(raw: msgspec.Raw) -> Params:
+    try:
+        return envelope.decode_params(raw)
+    except msgspec.DecodeError:
+        raise ProtocolError(protocol.INTERNAL_ERROR, "a list came without a result") from None
+
+
+def _name_of(raw: msgspec.Raw, named_by: str) -> str | None:
+    try:
+        name = cast("object", msgspec.json.decode(raw, type=dict[str, Any]).get(named_by))
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return name if isinstance(name, str) and name else None
+
+
+def _prober(connection: Connection | None) -> Principal:
+    org_id = connection.org_id if connection is not None else ""
+    return Principal(org_id=org_id, user_id="prober", role="system", permissions=frozenset())
+
+
+def _outgoing(connection: Connection | None, method: str, params: Params) -> Outgoing:
+    meta = {protocol.META_VERSION: protocol.MODERN, protocol.META_CAPABILITIES: {}}
+    return Outgoing(
+        principal=_prober(connection),
+        id=b"1",
+        method=method,
+        params={**params, "_meta": msgspec.Raw(encode(meta))},
+        name=None,
+        modern=True,
+        session=None,
+        capabilities=b"{}",
+    )
+
+
+def _unreachable(why: str) -> Offer:
+    checks = {"connectivity": "unhealthy", "handshake": "unknown", "capabilities": "unknown"}
+    return Offer(reachable=False, error=why, checks=checks)

@@ -1,0 +1,44 @@
+"""Discovery: looking at servers over the network and writing down what they offer.
+
+The look itself is done by a `Prober` from above; no transaction is open while the network is waited for.
+"""
+
+from __future__ import annotations
+
+from registry.core.db import Database
+from registry.identity.principal import Principal
+from registry.servers.connection import Offer, Prober
+from registry.servers.models import Server
+from registry.servers.service import Registration, ServerService
+
+REGISTER_WITHIN = 4.5
+"""Seconds for the first look, so that registering answers within 5."""
+DISCOVER_WITHIN = 30.0
+
+
+class Discovery:
+    def __init__(self, database: Database, servers: ServerService, prober: Prober) -> None:
+        self._database = database
+        self._servers = servers
+        self._prober = prober
+
+    async def register(self, principal: Principal, registration: Registration) -> Server:
+        """Look at a new server, then store it; an unreachable one is stored too, as unhealthy.
+
+        Raises:
+            Forbidden, ServerInvalid, ServerNameTaken: see `ServerService.admit` and `register`.
+            EgressRefused: the address may not be contacted.
+        """
+        connection = self._servers.admit(principal, registration)
+        offer = await self._prober.probe(connection, within=REGISTER_WITHIN)
+        async with self._database.transaction() as session:
+            return await self._servers.register(session, principal, registration, connection, offer)
+
+    async def discover(self, principal: Principal, server_id: str) -> tuple[Server, Offer]:
+        """Look at a registered server again and store what it offers now."""
+        principal.require("mcp:capabilities:discover")
+        async with self._database.reading() as session:
+            connection = await self._servers.connection(session, principal, server_id)
+        offer = await self._prober.probe(connection, within=DISCOVER_WITHIN)
+        async with self._database.transaction() as session:
+            return await self._servers.record_look(session, principal, server_id, offer), offer

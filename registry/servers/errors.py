@@ -1,0 +1,31 @@
+"""What can go wrong with servers."""
+
+from registry.core.errors import Conflict, Forbidden, Invalid, NotFound
+
+
+class ServerNotFound(NotFound):
+    def __init__(self) -> None:
+        super().__init__("MCP server not found")
+
+
+class ServerNameTaken(Conflict):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"A server named {name!r} is already registered: choose another name or update that one.")
+
+
+class ServerInvalid(Invalid):
+    pass
+
+
+class StdioNeedsOperator(Forbidden):
+    def __init__(self) -> None:
+        super().__init__(
+            "Registering a command runs a program on the gateway's machine. It needs the permission gateway:operate and "
+            "proof of access to the machine: send the content of operator.token in the header X-Gatehouse-Operator "
+            "(`gatehouse servers add` does), or set GATEHOUSE_STDIO_API=on."
+        )
+
+
+class PublicNeedsOperator(Forbidden):
+    def __init__(self) -> None:
+        super().__init__("Making a server public needs the permission gateway:operate.")

@@ -1,0 +1,393 @@
+"""Servers: register, list, change, remove, and what the data path needs to know of them.
+
+One method per operation; REST, MCP tools and the command line call the same ones. Looking at a server over the
+network is `registry.servers.discovery`; this module only reads and writes records.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import msgspec
+
+from registry.audit.service import AuditService
+from registry.core.clock import Clock
+from registry.core.db import Session, emit, new_id
+from registry.core.security import Sealer
+from registry.identity.principal import OPERATE, Principal
+from registry.servers import queries
+from registry.servers.connection import (
+    KINDS,
+    Connection,
+    Deadlines,
+    Era,
+    Kind,
+    Offer,
+    Offered,
+    ServerOffer,
+    Transport,
+)
+from registry.servers.errors import (
+    PublicNeedsOperator,
+    ServerInvalid,
+    ServerNameTaken,
+    ServerNotFound,
+    StdioNeedsOperator,
+)
+from registry.servers.events import CatalogChanged
+from registry.servers.models import Capability, Server
+
+RESERVED_SLUGS = frozenset({"gatehouse", "health"})
+MAX_SLUG = 32
+ENVIRONMENTS = ("development", "staging", "production")
+STATUSES = ("active", "inactive", "archived")
+
+Environment = Literal["development", "staging", "production"]
+Status = Literal["active", "inactive", "archived"]
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What a caller says of a server that it registers.
+
+    Args:
+        transport: `None` means guess: a command is stdio, a URL ending in `/sse` is sse, else streamable HTTP.
+        capabilities: what the caller declares; what the server really offers is found by discovery.
+        proof: the caller has shown access to the gateway's machine.
+    """
+
+    name: str
+    base_url: str | None = None
+    description: str | None = None
+    environment: Environment = "development"
+    tags: tuple[str, ...] = ()
+    transport: Transport | None = None
+    command: str | None = None
+    args: tuple[str, ...] = ()
+    env: dict[str, str] = field(default_factory=dict[str, str])
+    headers: dict[str, str] = field(default_factory=dict[str, str])
+    public: bool = False
+    price_usd: float | None = None
+    deadlines: Deadlines = Deadlines()
+    capabilities: dict[str, Any] = field(default_factory=dict[str, Any])
+    proof: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """New values of a server's fields; `None` leaves a field as it is."""
+
+    name: str | None = None
+    description: str | None = None
+    environment: Environment | None = None
+    status: Status | None = None
+    tags: tuple[str, ...] | None = None
+    base_url: str | None = None
+    args: tuple[str, ...] | None = None
+    env: dict[str, str] | None = None
+    headers: dict[str, str] | None = None
+    public: bool | None = None
+    price_usd: float | None = None
+    deadlines: Deadlines | None = None
+
+
+class ServerService:
+    """Operations on servers. Every method checks the principal's permission itself.
+
+    Args:
+        sealer: seals credentials with the server's id as associated data.
+        stdio_without_proof: `GATEHOUSE_STDIO_API=on`.
+    """
+
+    def __init__(self, clock: Clock, sealer: Sealer, audit: AuditService, *, stdio_without_proof: bool = False) -> None:
+        self._clock = clock
+        self._sealer = sealer
+        self._audit = audit
+        self._stdio_without_proof = stdio_without_proof
+
+    def admit(self, principal: Principal, registration: Registration) -> Connection:
+        """Check permission and content before anything is contacted; the answer can be given to a prober.
+
+        Raises:
+            Forbidden: the permission is missing, or a command comes without operator and proof.
+            ServerInvalid: the registration contradicts itself.
+        """
+        principal.require("mcp:servers:create")
+        transport = _transport_of(registration)
+        if transport == "stdio" and not (principal.operates and (registration.proof or self._stdio_without_proof)):
+            raise StdioNeedsOperator
+        if registration.public and not principal.may(OPERATE):
+            raise PublicNeedsOperator
+        if not registration.name.strip():
+            raise ServerInvalid("A server needs a name.", field="name")
+        return Connection(
+            server_id=new_id(),
+            org_id=principal.org_id,
+            slug=_stem(registration.name),
+            transport=transport,
+            url=registration.base_url,
+            command=registration.command,
+            args=registration.args,
+            env=tuple(registration.env.items()),
+            headers=tuple(registration.headers.items()),
+            deadlines=registration.deadlines,
+        )
+
+    async def register(
+        self, session: Session, principal: Principal, registration: Registration, connection: Connection, offer: Offer
+    ) -> Server:
+        """Store a server that `admit` let in, with what a first look at it found.
+
+        Raises:
+            ServerNameTaken: the organisation has a server of that name.
+        """
+        if await queries.find_by_name(session, principal, registration.name):
+            raise ServerNameTaken(registration.name)
+        now = self._clock.now()
+        server = Server(
+            id=connection.server_id,
+            org_id=principal.org_id,
+            owner_user_id=principal.user_id,
+            slug=await self._free_slug(session, principal, connection.slug),
+            name=registration.name,
+            description=registration.description,
+            environment=registration.environment,
+            tags=list(registration.tags),
+            transport=connection.transport,
+            base_url=registration.base_url,
+            command=registration.command,
+            args=list(registration.args),
+            sealed_env=self._seal(connection.server_id, registration.env),
+            sealed_headers=self._seal(connection.server_id, registration.headers),
+            deadlines=msgspec.to_builtins(registration.deadlines),
+            public=registration.public,
+            price_usd=registration.price_usd,
+            declared_capabilities=registration.capabilities,
+            created_at=now,
+            updated_at=now,
+        )
+        session.add(server)
+        await session.flush()
+        await self.take(session, server, offer)
+        await self._audit.record(session, principal, "servers.create", target=("server", server.id))
+        return server
+
+    async def take(self, session: Session, server: Server, offer: Offer) -> bool:
+        """Write what a look at the server found; true if it offers something else than before."""
+        now = self._clock.now()
+        server.health_status = "healthy" if offer.reachable else "unhealthy"
+        server.health = {
+            "last_check_at": now.isoformat(),
+            "response_time_ms": offer.response_time_ms,
+            "error_message": offer.error,
+            "checks": offer.checks,
+        }
+        if not offer.reachable:
+            # What it offered before stays listed: a server that is down for a moment costs its clients nothing.
+            emit(session, CatalogChanged(server.org_id, server.id))
+            return False
+        server.discovered_at = now
+        server.endpoint_url = offer.endpoint_url or server.base_url
+        server.transport = offer.transport or server.transport
+        server.server_metadata = {
+            "version": offer.server_info.get("version"),
+            "protocol_version": offer.protocol_version,
+            "era": offer.era,
+            "server_info": offer.server_info,
+            "capabilities": offer.capabilities,
+            "instructions": offer.instructions,
+            "ttl_ms": offer.ttl_ms,
+        }
+        stored = await queries.capabilities_of(session, server.id)
+        before = {(row.kind, row.name, row.definition) for row in stored}
+        after = {(item.kind, item.name, item.definition) for item in offer.offered}
+        if before != after:
+            await queries.drop_capabilities(session, server.id)
+            session.add_all(_rows(server.id, offer.offered))
+        emit(session, CatalogChanged(server.org_id, server.id))
+        return before != after
+
+    async def list(
+        self,
+        session: Session,
+        principal: Principal,
+        *,
+        environment: str | None = None,
+        status: str | None = None,
+        health_status: str | None = None,
+        limit: int = 50,
+        offset: int = 0,
+    ) -> tuple[Sequence[Server], int]:
+        principal.require("mcp:servers:read")
+        return await queries.page(
+            session,
+            principal,
+            environment=environment,
+            status=status,
+            health_status=health_status,
+            limit=limit,
+            offset=offset,
+        )
+
+    async def get(self, session: Session, principal: Principal, server_id: str) -> Server:
+        principal.require("mcp:servers:read")
+        return await self._find(session, principal, server_id)
+
+    async def get_by_slug(self, session: Session, principal: Principal, slug: str) -> Server:
+        principal.require("mcp:servers:read")
+        if server := await queries.find_by_slug(session, principal, slug):
+            return server
+        raise ServerNotFound
+
+    async def capabilities(self, session: Session, server: Server) -> Sequence[Capability]:
+        return await queries.capabilities_of(session, server.id)
+
+    async def update(self, session: Session, principal: Principal, server_id: str, changes: Changes) -> Server:
+        principal.require("mcp:servers:update")
+        server = await self._find(session, principal, server_id)
+        if changes.public and not principal.may(OPERATE):
+            raise PublicNeedsOperator
+        if server.transport == "stdio" and (changes.args is not None or changes.env is not None) and not principal.operates:
+            raise StdioNeedsOperator
+        if changes.name is not None and changes.name != server.name:
+            if await queries.find_by_name(session, principal, changes.name):
+                raise ServerNameTaken(changes.name)
+            server.name = changes.name
+        for name in ("description", "environment", "status", "base_url", "public", "price_usd"):
+            if (value := getattr(changes, name)) is not None:
+                setattr(server, name, value)
+        for name in ("tags", "args"):
+            if (value := getattr(changes, name)) is not None:
+                setattr(server, name, list(value))
+        if changes.base_url is not None:
+            server.endpoint_url = None
+        if changes.env is not None:
+            server.sealed_env = self._seal(server.id, changes.env)
+        if changes.headers is not None:
+            server.sealed_headers = self._seal(server.id, changes.headers)
+        if changes.deadlines is not None:
+            server.deadlines = msgspec.to_builtins(changes.deadlines)
+        server.updated_at = self._clock.now()
+        emit(session, CatalogChanged(server.org_id, server.id))
+        await self._audit.record(session, principal, "servers.update", target=("server", server.id))
+        return server
+
+    async def remove(self, session: Session, principal: Principal, server_id: str) -> Server:
+        """Mark a server as deleted; it leaves every list at once, and its name and slug are free again."""
+        principal.require("mcp:servers:delete")
+        server = await self._find(session, principal, server_id)
+        server.deleted_at = server.updated_at = self._clock.now()
+        server.status = "archived"
+        server.sealed_env = server.sealed_headers = None
+        emit(session, CatalogChanged(server.org_id, server.id))
+        await self._audit.record(session, principal, "servers.delete", target=("server", server.id))
+        return server
+
+    async def connection(self, session: Session, principal: Principal, server_id: str) -> Connection:
+        """How to reach one server, with its secrets in the clear: for the gateway's own use, never for a caller."""
+        return self._connection(await self._find(session, principal, server_id))
+
+    async def record_look(self, session: Session, principal: Principal, server_id: str, offer: Offer) -> Server:
+        server = await self._find(session, principal, server_id)
+        await self.take(session, server, offer)
+        return server
+
+    async def catalog(self, session: Session, org_id: str | None = None) -> list[ServerOffer]:
+        """Every active server with its stored offer; the data path compiles its snapshot from this."""
+        servers, capabilities = await queries.whole_catalog(session, org_id)
+        offered: dict[str, list[Offered]] = {server.id: [] for server in servers}
+        for row in capabilities:
+            offered[row.server_id].append(Offered(_kind(row.kind), row.name, row.definition))
+        return [
+            ServerOffer(
+                connection=self._connection(server),
+                name=server.name,
+                public=server.public,
+                price_usd=server.price_usd,
+                server_metadata=server.server_metadata,
+                offered=tuple(offered[server.id]),
+            )
+            for server in servers
+        ]
+
+    async def _find(self, session: Session, principal: Principal, server_id: str) -> Server:
+        if server := await queries.find(session, principal, server_id):
+            return server
+        raise ServerNotFound
+
+    async def _free_slug(self, session: Session, principal: Principal, stem: str) -> str:
+        taken = await queries.slugs_like(session, principal, stem[: MAX_SLUG - 4]) | RESERVED_SLUGS
+        if stem not in taken:
+            return stem
+        numbered = (f"{stem[: MAX_SLUG - 4]}-{number}" for number in range(2, 1000))
+        return next(slug for slug in numbered if slug not in taken)
+
+    def _seal(self, server_id: str, values: dict[str, str]) -> str | None:
+        return self._sealer.seal(msgspec.json.encode(values), server_id) if values else None
+
+    def _open(self, server_id: str, sealed: str | None) -> tuple[tuple[str, str], ...]:
+        if sealed is None:
+            return ()
+        values = msgspec.json.decode(self._sealer.open(sealed, server_id), type=dict[str, str])
+        return tuple(values.items())
+
+    def _connection(self, server: Server) -> Connection:
+        era: Era | None = server.server_metadata.get("era")
+        return Connection(
+            server_id=server.id,
+            org_id=server.org_id,
+            slug=server.slug,
+            transport=msgspec.convert(server.transport, Transport),
+            url=server.endpoint_url or server.base_url,
+            command=server.command,
+            args=tuple(server.args),
+            env=self._open(server.id, server.sealed_env),
+            headers=self._open(server.id, server.sealed_headers),
+            deadlines=replace(Deadlines(), **server.deadlines),
+            era=era,
+            protocol_version=server.server_metadata.get("protocol_version"),
+        )
+
+
+def _transport_of(registration: Registration) -> Transport:
+    if registration.command and registration.base_url:
+        raise ServerInvalid("Give either base_url or command, not both.", field="command")
+    if registration.command:
+        if registration.transport not in (None, "stdio"):
+            raise ServerInvalid("A command is reached over stdio.", field="transport")
+        return "stdio"
+    if not registration.base_url:
+        raise ServerInvalid("Give base_url (an http or https address) or command.", field="base_url")
+    if registration.transport == "stdio":
+        raise ServerInvalid("A stdio server needs a command.", field="command")
+    if not re.match(r"https?://[^\s/]", registration.base_url):
+        raise ServerInvalid("base_url must start with http:// or https:// and name a host.", field="base_url")
+    if registration.transport:
+        return registration.transport
+    return "sse" if registration.base_url.rstrip("/").endswith("/sse") else "streamable-http"
+
+
+def _stem(name: str) -> str:
+    """A slug from a name: lower case, letters, digits and hyphens, beginning with a letter."""
+    words = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    slug = words if words[:1].isalpha() else f"s-{words}".rstrip("-")
+    return slug[:MAX_SLUG].rstrip("-")
+
+
+def _kind(value: str) -> Kind:
+    return next(kind for kind in KINDS if kind == value)
+
+
+def _rows(server_id: str, offered: Sequence[Offered]) -> list[Capability]:
+    # A server that lists one name twice gets its first: two of one name could never be told apart.
+    seen: dict[tuple[str, str], Capability] = {}
+    for position, item in enumerate(offered):
+        key = (item.kind, item.name)
+        if key not in seen:
+            seen[key] = Capability(
+                server_id=server_id, kind=item.kind, name=item.name, position=position, definition=item.definition
+            )
+    return list(seen.values())

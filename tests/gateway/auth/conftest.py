@@ -1,0 +1,9 @@
+from tests.support.database import (  # noqa: F401
+    database,
+    database_url,
+    empty_database_url,
+    events,
+    postgres_server_url,
+    postgres_template,
+    sqlite_template,
+)
