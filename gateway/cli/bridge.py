@@ -21,8 +21,9 @@ import msgspec
 from gateway.cli.client import Answer, GatewayClient, header, refusal
 from gateway.cli.data import object_in, objects_in, parsed
 from gateway.cli.errors import CommandFailed, ConnectionLost, GatewayUnreachable, KeyRefused
-from gateway.cli.rpc import ACCEPT, META, messages, mirrored, modern_headers
+from gateway.cli.rpc import ACCEPT, messages, mirrored, modern_headers
 from gateway.cli.sse import EventReader
+from gateway.mcp.protocol import META_VERSION, NOT_SENT, OUTCOME_UNKNOWN, PARSE_ERROR
 from registry.core.clock import Clock
 
 DRAIN_SECONDS = 10.0
@@ -35,7 +36,6 @@ CONCURRENT = 24
 """Requests under way at once. The pool has 32 connections to one host; what is left over carries the answers and
 cancellations that requests under way may be waiting for."""
 
-PARSE_ERROR, NOT_SENT, OUTCOME_UNKNOWN = -32700, -31003, -31004
 REFUSED, KEY_NOT_ACCEPTED = -31050, -31051
 """Codes of the bridge's own: the gateway's answer was no JSON-RPC; it did not accept the key."""
 
@@ -77,7 +77,7 @@ class Message:
             return cls(line, tuple(bytes(part.id) for part in parts if part.method and part.id))
         envelope = msgspec.json.decode(line, type=_Envelope)
         params = object_in(parsed(bytes(envelope.params)))
-        revision = object_in(params.get("_meta")).get(META + "protocolVersion")
+        revision = object_in(params.get("_meta")).get(META_VERSION)
         ids = (bytes(envelope.id),) if envelope.method and envelope.id else ()
         return cls(line, ids, envelope.method, params, revision if isinstance(revision, str) else None)
 

@@ -6,27 +6,28 @@ instead of its own.
 
 from __future__ import annotations
 
-import base64
 import json
-import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+
+import msgspec
 
 from gateway.cli.client import Answer, GatewayClient, header, refusal
 from gateway.cli.data import object_in, objects_in, parsed
 from gateway.cli.errors import CommandFailed, ConnectionLost
 from gateway.cli.sse import EventReader
+from gateway.mcp.headers import encode_value, mirrored_params, param_headers
+from gateway.mcp.protocol import (
+    HEADER_MISMATCH,
+    META_CAPABILITIES,
+    META_CLIENT_INFO,
+    META_VERSION,
+    MODERN,
+    NAMED_BY,
+)
 
-REVISION = "2026-07-28"
-META = "io.modelcontextprotocol/"
 ACCEPT = "application/json, text/event-stream"
-HEADER_MISMATCH = -32020
-NAMED_BY = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
-"""The parameter that `Mcp-Name` repeats; for `tasks/*` it is `taskId`."""
-
-_PLAIN = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
-_ENCODED = re.compile(r"=\?base64\?.*\?=", re.IGNORECASE)
 
 
 class RpcFailed(CommandFailed):
@@ -42,43 +43,30 @@ def own_version() -> str:
         return "0"  # run from a source tree that was never installed
 
 
-def header_value(value: str) -> str:
-    """`value` as a header can carry it: what is not plain ASCII, or looks encoded already, in base64."""
-    if _PLAIN.fullmatch(value) and not _ENCODED.fullmatch(value):
-        return value
-    return f"=?base64?{base64.b64encode(value.encode()).decode()}?="
-
-
 def modern_headers(revision: str, method: str, params: Mapping[str, Any]) -> dict[str, str]:
     """What a modern request repeats of its body, for whoever routes without reading it."""
     headers = {
         "Accept": ACCEPT,
         "Content-Type": "application/json",
         "MCP-Protocol-Version": revision,
-        "Mcp-Method": header_value(method),
+        "Mcp-Method": encode_value(method),
     }
     name = params.get("taskId" if method.startswith("tasks/") else NAMED_BY.get(method, ""))
     if isinstance(name, str):
-        headers["Mcp-Name"] = header_value(name)
+        headers["Mcp-Name"] = encode_value(name)
     return headers
 
 
 def mirrored(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, str]:
     """The `Mcp-Param-*` headers that a tool's input schema asks for with `x-mcp-header`."""
-    headers: dict[str, str] = {}
-    for name, part in object_in(schema.get("properties")).items():
-        value, inner = arguments.get(name), object_in(part)
-        label = inner.get("x-mcp-header")
-        if isinstance(label, str) and isinstance(value, str | int):
-            text = json.dumps(value) if isinstance(value, bool) else str(value)
-            headers[f"Mcp-Param-{label}"] = header_value(text)
-        elif isinstance(value, dict):
-            headers |= mirrored(inner, object_in(value))
-    return headers
+    params = {"arguments": msgspec.Raw(json.dumps(arguments).encode())}
+    values = mirrored_params(param_headers(schema), params)
+    return {f"Mcp-Param-{name}": encode_value(value) for name, value in values.items()}
 
 
 async def messages(answer: Answer, reader: EventReader) -> AsyncIterator[bytes]:
     """The data of each event of an answer that streams."""
+    reader.restart()
     async for chunk in answer.chunks():
         for data in reader.feed(chunk):
             yield data
@@ -108,13 +96,13 @@ class McpCaller:
         """
         self._last_id += 1
         meta = {
-            META + "protocolVersion": REVISION,
-            META + "clientCapabilities": {},
-            META + "clientInfo": {"name": "gatehouse", "version": own_version()},
+            META_VERSION: MODERN,
+            META_CAPABILITIES: {},
+            META_CLIENT_INFO: {"name": "gatehouse", "version": own_version()},
             **({"progressToken": self._last_id} if self._on_notice else {}),
         }
         body = {"jsonrpc": "2.0", "id": self._last_id, "method": method, "params": {**params, "_meta": meta}}
-        headers = {**modern_headers(REVISION, method, params), **(extra_headers or {})}
+        headers = {**modern_headers(MODERN, method, params), **(extra_headers or {})}
         async with self._client.open("POST", "/mcp", headers=headers, body=json.dumps(body).encode()) as answer:
             if header(answer, "content-type").startswith("text/event-stream"):
                 return await self._streamed(answer)

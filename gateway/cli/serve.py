@@ -26,7 +26,7 @@ def serve(
     # The gateway, with all that it stands on, takes half a second to load; the client commands need none of it.
     from gateway.app import serve as serve_gateway
 
-    serve_gateway(settings, host, port, workers)
+    raise typer.Exit(serve_gateway(settings, host, port, workers))
 
 
 def read_settings(data_dir: Path | None = None) -> Settings:

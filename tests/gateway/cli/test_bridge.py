@@ -12,9 +12,10 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from gateway.cli.bridge import KEY_NOT_ACCEPTED, NOT_SENT, OUTCOME_UNKNOWN, PARSE_ERROR, REFUSED, Bridge
+from gateway.cli.bridge import KEY_NOT_ACCEPTED, REFUSED, Bridge
 from gateway.cli.client import connected
 from gateway.cli.local import Address
+from gateway.mcp.protocol import NOT_SENT, OUTCOME_UNKNOWN, PARSE_ERROR
 from tests.gateway.cli.fake_gateway import KEY, FakeGateway
 from tests.support.clock import SettableClock
 
