@@ -20,6 +20,7 @@ from gateway.mcp.flights import Flight, Flights, Receive
 from gateway.mcp.policies import PERMISSION, Attempt, Policy
 from gateway.mcp.upstream.port import Answer, Outgoing, OutcomeUnknown, UpstreamFailure
 from registry.usage.calls import Call
+from registry.core.version import VERSION
 
 if TYPE_CHECKING:
     from gateway.mcp.catalog import Catalog
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from registry.core.clock import Clock
     from registry.identity.principal import Principal
 
-SERVER_INFO = encode({"name": "gatehouse", "title": "Gatehouse", "version": "0.1.0"})
+SERVER_INFO = encode({"name": "gatehouse", "title": "Gatehouse", "version": VERSION})
 _KIND = {"tools/call": "tool", "prompts/get": "prompt"}
 
 

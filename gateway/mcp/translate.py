@@ -12,10 +12,11 @@ import msgspec
 
 from gateway.mcp import protocol
 from gateway.mcp.envelope import Message, Params, decode_error, decode_params, encode
+from registry.core.version import VERSION
 
 _CACHED = frozenset({"resources/read"})
 _MODERN_ONLY = ("resultType", "ttlMs", "cacheScope")
-CLIENT = {"name": "gatehouse", "version": "0.1.0"}
+CLIENT = {"name": "gatehouse", "version": VERSION}
 """How the gateway introduces itself to servers."""
 _CLIENT_INFO = encode(CLIENT)
 

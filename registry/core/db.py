@@ -81,6 +81,14 @@ def new_id() -> str:
     return str(uuid.uuid4())
 
 
+def as_uuid(text: str) -> str | None:
+    """The id in its one spelling; `None` for text that is no id, which then finds nothing on either database."""
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        return None
+
+
 class UuidKey:
     """Mixin: a UUID string as primary key."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from registry.audit import models as audit
 from registry.core.db import Base
 from registry.identity import models as identity
+from registry.servers import models as servers
+from registry.usage import models as usage
 
-MODULES = (audit, identity)
+MODULES = (audit, identity, servers, usage)
 metadata = Base.metadata

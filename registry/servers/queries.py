@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Select, delete, func, select
 
-from registry.core.db import Session
+from registry.core.db import Session, as_uuid
 from registry.identity.principal import Principal
 from registry.servers.models import Capability, Server
 
@@ -17,7 +17,7 @@ def live_servers(principal: Principal) -> Select[tuple[Server]]:
 
 
 async def find(session: Session, principal: Principal, server_id: str) -> Server | None:
-    return await session.scalar(live_servers(principal).where(Server.id == server_id))
+    return await session.scalar(live_servers(principal).where(Server.id == as_uuid(server_id)))
 
 
 async def find_by_slug(session: Session, principal: Principal, slug: str) -> Server | None:

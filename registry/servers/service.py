@@ -236,11 +236,12 @@ class ServerService:
         principal.require("mcp:servers:read")
         return await self._find(session, principal, server_id)
 
-    async def get_by_slug(self, session: Session, principal: Principal, slug: str) -> Server:
+    async def get_by_id_or_slug(self, session: Session, principal: Principal, name: str) -> Server:
         principal.require("mcp:servers:read")
-        if server := await queries.find_by_slug(session, principal, slug):
-            return server
-        raise ServerNotFound
+        found = await queries.find_by_slug(session, principal, name) or await queries.find(session, principal, name)
+        if found is None:
+            raise ServerNotFound
+        return found
 
     async def capabilities(self, session: Session, server: Server) -> Sequence[Capability]:
         return await queries.capabilities_of(session, server.id)

@@ -11,6 +11,7 @@ import os
 import pwd
 import shutil
 import signal
+import subprocess
 import tempfile
 from collections import deque
 from collections.abc import Callable
@@ -80,9 +81,9 @@ class Child:
                 cwd=home,
                 start_new_session=True,
                 limit=MAX_LINE,
-                **({"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}),
+                preexec_fn=_becoming(account) if account is not None else None,
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
             shutil.rmtree(home, ignore_errors=True)
             raise ChildFailed(f"{command} could not be started: {error}") from None
         child = cls(process, home, name)
@@ -144,6 +145,17 @@ class Child:
                 text = line.decode(errors="replace").rstrip()
                 self.stderr.append(text[:1000])
                 log.debug("server wrote to stderr", server=self._name, line=text[:1000])
+
+
+def _becoming(account: pwd.struct_passwd) -> Callable[[], None]:
+    """Makes the child another user; uvloop takes no `user` of its own."""
+
+    def become() -> None:
+        os.setgroups([])
+        os.setgid(account.pw_gid)
+        os.setuid(account.pw_uid)
+
+    return become
 
 
 def _account(user: str) -> pwd.struct_passwd | None:

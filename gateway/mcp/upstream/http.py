@@ -21,6 +21,7 @@ from gateway.mcp.headers import encode_value
 from gateway.mcp.upstream.pool import ConnectionFailed, Pool, Response
 from gateway.mcp.upstream.port import Answer, NotSent, Outgoing, OutcomeUnknown
 from registry.core.egress import EgressRefused, EgressTimeout, EgressUnreachable, HeaderInvalid, vet_url
+from registry.core.version import VERSION
 
 if TYPE_CHECKING:
     from registry.core.egress import Egress
@@ -298,7 +299,7 @@ def _head(path: str, authority: str, headers: tuple[tuple[str, str], ...]) -> by
         "content-type: application/json",
         "accept: application/json, text/event-stream",
         "accept-encoding: identity",
-        "user-agent: gatehouse/0.1.0",
+        f"user-agent: gatehouse/{VERSION}",
     ]
     for name, value in headers:
         if any(character in name + value for character in "\r\n\0"):

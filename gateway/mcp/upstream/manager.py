@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gateway.mcp.upstream.http import HttpUpstream
-from gateway.mcp.upstream.local import SLUG, LocalTools, LocalUpstream
 from gateway.mcp.upstream.port import NotSent, Upstream
 from gateway.mcp.upstream.stdio import StdioUpstream
 
@@ -30,18 +29,23 @@ class Upstreams:
         stdio_user: see `Child.start`.
     """
 
-    def __init__(self, egress: Egress, clock: Clock, tools: LocalTools, *, stdio_user: str) -> None:
+    def __init__(self, egress: Egress, clock: Clock, *, stdio_user: str) -> None:
         self._egress = egress
         self._clock = clock
-        self._local = LocalUpstream(tools)
+        self._local: dict[str, Upstream] = {}
         self._stdio_user = stdio_user
         self._made: dict[str, _Made] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
+    def add_local(self, server_id: str, upstream: Upstream) -> None:
+        """Answer for a server of every organisation in process."""
+        self._local[server_id] = upstream
+
     def get(self, connection: Connection) -> Upstream:
         """The upstream of a server; made anew when how it is reached has changed."""
-        if connection.slug == SLUG:
-            return self._local
+        local = self._local.get(connection.server_id)
+        if local is not None:
+            return local
         made = self._made.get(connection.server_id)
         if made is not None:
             # The snapshot holds one object per server until it is replaced, so identity is the common case.

@@ -1,0 +1,109 @@
+"""One target after the other, each alone: prepare, timed start, one verified call, the scenarios, stop."""
+
+from __future__ import annotations
+
+import http.client
+import sys
+import time
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from bench import machine
+from bench.errors import BenchError, MissingProgram
+from bench.machine import Cores
+from bench.programs import Upstream
+from bench.scenarios import Scenario
+from bench.targets import Behind, Target, expected_tools, find_tool
+from bench.window import Load, Measurer
+
+SETTLE = 1.0  # seconds of rest before idle memory is read
+
+Record = dict[str, Any]
+
+
+class Runner:
+    """Holds what all targets of a run share. Every failure of a target becomes a record, never an exception."""
+
+    def __init__(self, loadgen: Path, upstream: Upstream, cores: Cores, run_dir: Path) -> None:
+        self._upstream, self._cores, self._dir = upstream, cores, run_dir
+        self._measurer = Measurer(loadgen, cores, upstream)
+
+    def round(self, kinds: list[type[Target]], scenarios: list[Scenario], number: int) -> list[Record]:
+        """Every target once; even rounds go backwards, so that a slow drift of the machine favours nobody."""
+        records: list[Record] = []
+        for kind in kinds if number % 2 else reversed(kinds):
+            for (shape, _), group in groupby(sorted(scenarios, key=_needs_start), key=_needs_start):
+                records += self._one_start(kind, shape, list(group), number)
+        return records
+
+    def _behind(self, kind: type[Target], shape: tuple[int, int]) -> list[Behind]:
+        """What stands behind the target; one that cannot aggregate gets the same number of tools from one upstream."""
+        upstreams, tools = shape
+        port = self._upstream.port
+        if kind.aggregates:
+            return [Behind(f"up{k}", port, tools, k) for k in range(upstreams)]
+        return [Behind("up0", port, upstreams * tools)]
+
+    def _one_start(
+        self, kind: type[Target], shape: tuple[int, int], scenarios: list[Scenario], number: int
+    ) -> list[Record]:
+        mark: Record = {"target": kind.name, "round": number}
+        target = kind(self._cores, self._dir)
+        say(f"round {number}: {kind.name}")
+        try:
+            target.fresh_directory()
+            behind = self._behind(kind, shape)
+            target.prepare(behind)
+            began = time.monotonic()
+            target.start()
+            names = target.wait_ready(expected_tools(behind))
+            label = "start-{}x{}".format(*shape) if shape[1] else "start"
+            start: Record = {**mark, "scenario": label, "cold_start_s": time.monotonic() - began}
+            time.sleep(SETTLE)
+            if target.process:
+                start["idle_pss_mib"] = machine.pss_mib(target.process.pid)
+            return [start, *({**mark, **self._one_scenario(target, scenario, names)} for scenario in scenarios)]
+        except MissingProgram:
+            raise
+        except (BenchError, OSError) as error:
+            say(f"  {kind.name} failed: {error}")
+            return [{**mark, "scenario": scenario.name, "error": str(error)} for scenario in scenarios]
+        finally:
+            target.stop()
+
+    def _one_scenario(self, target: Target, scenario: Scenario, names: list[str]) -> Record:
+        pid = target.process.pid if target.process else None
+        tool = find_tool(names, "t0" if scenario.tools_each else scenario.tool)
+        load = Load(scenario, target.port, target.path, target.headers, tool, len(names), pid)
+        try:
+            target.check_alive()
+            with target.client(scenario.era) as client:
+                client.check_echo(find_tool(names, "t0" if scenario.tools_each else "echo"))
+            record = self._measurer.quietest(load)
+        except (BenchError, OSError, http.client.HTTPException, ValueError) as error:
+            record = {"error": f"{type(error).__name__}: {error}"}
+        say(f"  {scenario.name}: {_outcome(record)}")
+        return {"scenario": scenario.name, **record}
+
+
+def _needs_start(scenario: Scenario) -> tuple[tuple[int, int], bool]:
+    """Scenarios that share a start: the same upstreams; held streams get their own, for their memory is measured."""
+    return scenario.shape, scenario.mode == "hold"
+
+
+def _outcome(record: Record) -> str:
+    if "error" in record:
+        return f"failed: {record['error']}"
+    figure = (
+        f"{record['held']} streams held"
+        if "held" in record
+        else f"{record['rps']:,.0f}/s, p99 {record['p99_ms']:.2f} ms"
+    )
+    wrong = f", {record['errors']} errors: {record['error_samples'][:1]}" if record["errors"] else ""
+    return f"{figure}, others took {record['foreign']:.0%}, {record['attempts']} windows{wrong}"
+
+
+def say(text: str) -> None:
+    """Progress goes to stderr: stdout holds the report alone."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,274 @@
+"""What is measured: each target is a small class that knows how to prepare, start and stop one gateway.
+
+To add a peer, write a class with `name`, `prepare` and `command` and put it into `TARGETS`; the runner does the rest.
+A target never measures itself: readiness, load and sampling are `runner`'s and `window`'s.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import secrets
+import shutil
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.client import McpClient
+from bench.errors import BenchError
+from bench.machine import Cores, Process, require
+
+ROOT = Path(__file__).resolve().parent.parent
+READY_WITHIN = 90.0
+
+
+@dataclass(frozen=True)
+class Behind:
+    """One upstream to put behind a gateway; `tools` 0 means the one with echo, slow and progress."""
+
+    name: str
+    port: int
+    tools: int = 0
+    number: int = 0
+
+    @property
+    def path(self) -> str:
+        return f"/u/{self.number}/{self.tools}/mcp" if self.tools else "/mcp"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}{self.path}"
+
+
+def expected_tools(behind: list[Behind]) -> dict[str, int]:
+    """How many tools of which name must be on offer before a target is ready; each of them echoes."""
+    if not behind[0].tools:
+        return {"echo": 1, "slow": 1, "progress": 1}
+    return {"t0": len(behind), f"t{behind[0].tools - 1}": len(behind)}
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Target:
+    """One gateway before, while and after it runs. `path` and `headers` say how to reach MCP on `port`."""
+
+    name = ""
+    aggregates = False  # can put many upstreams behind one endpoint
+
+    def __init__(self, cores: Cores, run_dir: Path) -> None:
+        self.cores = cores
+        self.dir = run_dir / self.name
+        self.port = free_port()
+        self.path = "/mcp"
+        self.headers: dict[str, str] = {}
+        self.process: Process | None = None
+
+    def prepare(self, behind: list[Behind]) -> None:
+        """Everything that comes before the start that is timed. The directory is empty when this is called."""
+
+    def command(self) -> list[str]:
+        """The gateway's own command line; its port, paths and secrets are known by now."""
+        raise NotImplementedError
+
+    def environment(self) -> dict[str, str]:
+        return dict(os.environ)
+
+    def fresh_directory(self) -> None:
+        shutil.rmtree(self.dir, ignore_errors=True)
+        self.dir.mkdir(parents=True)
+
+    def start(self) -> None:
+        self.process = Process(self.command(), self.cores.gateway, self.dir / "log.txt", self.environment())
+
+    def stop(self) -> None:
+        if self.process:
+            self.process.stop()
+            self.process = None
+
+    def check_alive(self) -> None:
+        if self.process:
+            self.process.check_alive()
+
+    def client(self, era: str = "legacy") -> McpClient:
+        return McpClient(self.port, self.path, self.headers, era)
+
+    def wait_ready(self, tools: dict[str, int]) -> list[str]:
+        """Waits until the endpoint offers `tools` (see `expected_tools`) and the first of them gives a text back.
+
+        Answers the names of all tools on offer. Raises BenchError after 90 s or when the gateway has ended.
+        """
+        end, last = time.monotonic() + READY_WITHIN, "nothing answered"
+        while time.monotonic() < end:
+            self.check_alive()
+            try:
+                with self.client() as client:
+                    names = client.tools()
+                    missing = [e for e, n in tools.items() if sum(is_called(name, e) for name in names) < n]
+                    if not missing:
+                        client.check_echo(find_tool(names, next(iter(tools))))
+                        return names
+                    last = f"too few tools named {', '.join(missing)} among {len(names)}"
+            except (BenchError, OSError, http.client.HTTPException, ValueError) as error:
+                last = f"{type(error).__name__}: {error}"
+            time.sleep(0.005)
+        raise BenchError(f"not ready within {READY_WITHIN:.0f} s: {last}")
+
+
+def is_called(name: str, tool: str) -> bool:
+    """Whether a gateway's name is the upstream's name, with or without a prefix."""
+    return name == tool or name.endswith((f"_{tool}", f"-{tool}", f".{tool}"))
+
+
+def find_tool(names: list[str], ending: str) -> str:
+    """The gateway's own name of an upstream's tool. Raises BenchError when there is none."""
+    for name in names:
+        if is_called(name, ending):
+            return name
+    raise BenchError(f"no tool is called {ending}, with or without a prefix")
+
+
+class Direct(Target):
+    """No gateway at all: what the upstream and the load generator can do on their shared core."""
+
+    name = "direct"
+
+    def prepare(self, behind: list[Behind]) -> None:
+        self.port, self.path = behind[0].port, behind[0].path
+
+    def start(self) -> None:
+        self.process = None
+
+
+class Nginx(Target):
+    """A plain reverse proxy with one worker: forwards bytes, knows neither MCP nor callers. The native ceiling."""
+
+    name = "nginx"
+
+    def prepare(self, behind: list[Behind]) -> None:
+        require("nginx", "apt-get install nginx-light (or nginx)")
+        self.path = behind[0].path
+        temporary = "\n".join(
+            f"    {kind}_temp_path {self.dir}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        (self.dir / "nginx.conf").write_text(
+            f"""daemon off;
+worker_processes 1;
+pid {self.dir}/nginx.pid;
+error_log {self.dir}/error.log error;
+events {{ worker_connections 8192; }}
+http {{
+{temporary}
+    access_log off;
+    tcp_nodelay on;
+    keepalive_requests 100000000;
+    client_max_body_size 64m;
+    client_body_buffer_size 2m;
+    upstream behind {{
+        server 127.0.0.1:{behind[0].port};
+        keepalive 512;
+        keepalive_requests 100000000;
+    }}
+    server {{
+        listen 127.0.0.1:{self.port} backlog=4096;
+        location / {{
+            proxy_pass http://behind;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_buffering off;
+            proxy_buffer_size 64k;
+            proxy_buffers 16 64k;
+            proxy_read_timeout 1h;
+        }}
+    }}
+}}
+"""
+        )
+
+    def command(self) -> list[str]:
+        nginx = require("nginx", "apt-get install nginx-light (or nginx)")
+        return [nginx, "-p", str(self.dir), "-c", str(self.dir / "nginx.conf"), "-e", str(self.dir / "error.log")]
+
+
+class Gatehouse(Target):
+    """This checkout, as a user runs it: authentication, permission, limits, budget, audit and metering switched on.
+
+    The upstreams are registered over REST in a first start; the timed start is the second, with the same data.
+    """
+
+    name = "gatehouse"
+    aggregates = True
+
+    def prepare(self, behind: list[Behind]) -> None:
+        self._key = f"mcp_bench_{secrets.token_hex(24)}"
+        self._password = secrets.token_urlsafe(24)
+        self.headers = {"Authorization": f"Bearer {self._key}"}
+        self.start()
+        try:
+            self._wait_http()
+            for upstream in behind:
+                self._register(upstream)
+            self.wait_ready(expected_tools(behind))
+        finally:
+            self.stop()
+
+    def command(self) -> list[str]:
+        python = os.environ.get("GATEHOUSE_BENCH_PYTHON", sys.executable)
+        return [python, "-m", "gateway", "serve", "--port", str(self.port), "--data-dir", str(self.dir / "data")]
+
+    def environment(self) -> dict[str, str]:
+        # the caller's own GATEHOUSE_* settings must not reach the measured one, which refuses names it does not know
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("GATEHOUSE_")}
+        return {
+            **kept,
+            "PYTHONPATH": str(ROOT),
+            "GATEHOUSE_ADMIN_EMAIL": "bench@example.org",
+            "GATEHOUSE_ADMIN_PASSWORD": self._password,
+            "GATEHOUSE_ADMIN_API_KEY": self._key,
+            "GATEHOUSE_RATE_LIMITS": "off",  # the façade's; a client that registers 50 servers would meet them
+        }
+
+    def _rest(self, method: str, path: str, body: dict[str, str] | None = None) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            headers = {**self.headers, "Content-Type": "application/json"}
+            connection.request(method, path, json.dumps(body) if body else None, headers)
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    def _wait_http(self) -> None:
+        end = time.monotonic() + READY_WITHIN
+        while time.monotonic() < end:
+            self.check_alive()
+            try:
+                if self._rest("GET", "/readyz")[0] == 200:
+                    return
+            except (OSError, http.client.HTTPException):
+                pass  # not listening yet
+            time.sleep(0.02)
+        raise BenchError(f"/readyz was not 200 within {READY_WITHIN:.0f} s")
+
+    def _register(self, upstream: Behind) -> None:
+        body = {"name": upstream.name, "base_url": upstream.url, "environment": "development"}
+        status, answer = self._rest("POST", "/v1/mcp/servers", body)
+        if status != 201:
+            raise BenchError(f"registering {upstream.name} answered {status}: {answer[:400].decode(errors='replace')}")
+
+
+TARGETS: dict[str, type[Target]] = {target.name: target for target in (Direct, Nginx, Gatehouse)}
+
+
+def select(names: str) -> list[type[Target]]:
+    """Targets by comma-separated names. Raises BenchError for an unknown one."""
+    unknown = [name for name in names.split(",") if name not in TARGETS]
+    if unknown:
+        raise BenchError(f"there is no target {', '.join(unknown)}; there are {', '.join(TARGETS)}")
+    return [TARGETS[name] for name in names.split(",")]

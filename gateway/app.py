@@ -1,0 +1,262 @@
+"""Wires everything together, and serves it. The only place where the parts meet.
+
+`Application` is the front door as one ASGI callable: MCP addresses go straight to the MCP endpoint, everything else
+to the REST façade. `serve` runs it on uvicorn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import structlog
+import uvicorn
+import uvloop
+
+from gateway.api.application import create_api
+from gateway.auth.authenticator import Authenticator
+from gateway.mcp.catalog import Catalog
+from gateway.mcp.endpoint import McpEndpoint, Receive, Scope, Send
+from gateway.mcp.flights import Flights
+from gateway.mcp.handler import Handler, address_of
+from gateway.mcp.notices import Notices
+from gateway.mcp.own import own_server
+from gateway.mcp.policies import PermissionPolicy
+from gateway.mcp.records import Recorder
+from gateway.mcp.refresh import CatalogRefresh
+from gateway.mcp.router import Router
+from gateway.mcp.sessions import LegacySessions
+from gateway.mcp.upstream.local import SLUG, LocalUpstream
+from gateway.mcp.upstream.manager import Upstreams
+from gateway.mcp.upstream.probe import Prober
+from mcp_tools.health import HealthTools
+from mcp_tools.servers import ServerTools
+from mcp_tools.tool import Toolbox
+from registry.audit.service import AuditService
+from registry.core.clock import SystemClock
+from registry.core.db import Database
+from registry.core.egress import Egress, EgressPolicy, parse_allow
+from registry.core.events import EventBus
+from registry.core.logs import configure_logs
+from registry.core.security import Sealer, load_master_key
+from registry.health.service import HealthService
+from registry.identity.first_run import FirstRun, Preset, ensure_first_run, operator_token
+from registry.identity.service import IdentityService
+from registry.migrations.runner import migrate
+from registry.servers.discovery import Discovery
+from registry.servers.events import CatalogChanged
+from registry.servers.service import ServerService
+from registry.usage.service import UsageService
+
+if TYPE_CHECKING:
+    from registry.core.settings import Settings
+    from registry.servers.connection import ServerOffer
+
+log = structlog.get_logger(__name__)
+
+DRAIN_SECONDS = 10
+
+
+def local_mode(settings: Settings, host: str) -> bool:
+    """Listening on loopback only, with no sign of a proxy in front: private upstreams are allowed (DESIGN §3)."""
+    if settings.public_url or settings.trusted_proxies:
+        return False
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class _StoredOffers:
+    """The registry as the catalog's source."""
+
+    def __init__(self, database: Database, servers: ServerService) -> None:
+        self._database = database
+        self._servers = servers
+
+    async def load(self, org_id: str | None) -> Sequence[ServerOffer]:
+        async with self._database.reading() as session:
+            return await self._servers.catalog(session, org_id)
+
+
+class Application:
+    """The whole gateway in one process.
+
+    Args:
+        host, port: where it listens, for its own address and the allowed values of `Host`.
+    """
+
+    def __init__(self, settings: Settings, host: str, port: int) -> None:
+        self._settings = settings
+        self.url = settings.public_url or f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._master = load_master_key(
+            settings.secret_key.get_secret_value() if settings.secret_key else None, settings.data_dir
+        )
+        self._clock = clock = SystemClock()
+        events = EventBus()
+        self.database = database = Database(settings.resolved_database_url, events)
+        audit = AuditService(clock)
+        identity = IdentityService(clock, audit, self._master, access_token_minutes=settings.access_token_minutes)
+        self._authenticator = Authenticator(database, identity, events, clock)
+        servers = ServerService(
+            clock, Sealer(self._master, "servers"), audit, stdio_without_proof=settings.stdio_api == "on"
+        )
+        allow = parse_allow(settings.egress_allow) if settings.egress_allow is not None else None
+        self._egress = Egress(EgressPolicy(allow=allow, local_mode=local_mode(settings, host)))
+        usage = UsageService(database)
+        health = HealthService(database, clock)
+        self._wire_data_path(settings, events, servers, usage, health)
+        self._api = create_api(
+            settings,
+            url=self.url,
+            database=database,
+            authenticator=self._authenticator,
+            identity=identity,
+            servers=servers,
+            discovery=self._discovery,
+            health=health,
+            operator_token=operator_token(settings.data_dir),
+            settled=self._refresh.settled,
+            clock=clock,
+        )
+        self._ready = False
+
+    def _wire_data_path(
+        self, settings: Settings, events: EventBus, servers: ServerService, usage: UsageService, health: HealthService
+    ) -> None:
+        self._upstreams = Upstreams(self._egress, self._clock, stdio_user=settings.stdio_user)
+        self._discovery = Discovery(self.database, servers, Prober(self._upstreams, self._clock))
+        toolbox = Toolbox(
+            [
+                *ServerTools(self.database, servers, self._discovery).tools(),
+                *HealthTools(self.database, servers, health).tools(),
+            ]
+        )
+        self._upstreams.add_local(SLUG, LocalUpstream(toolbox))
+        catalog = Catalog(lambda org_id: own_server(org_id, toolbox.definitions()), settings.catalog_ttl_seconds)
+        self._notices = Notices()
+        self._flights = Flights()
+        self._recorder = Recorder(usage.write, durable=settings.audit == "durable")
+        self._refresh = CatalogRefresh(_StoredOffers(self.database, servers), catalog, self._upstreams, self._notices)
+        events.subscribe(CatalogChanged, lambda changed: self._refresh.changed(changed.org_id))
+        router = Router(
+            catalog=catalog,
+            upstreams=self._upstreams,
+            policies=[PermissionPolicy()],
+            recorder=self._recorder,
+            flights=self._flights,
+            notices=self._notices,
+            clock=self._clock,
+        )
+        sessions = LegacySessions(Sealer(self._master, "sessions"), self._clock)
+        self._mcp = McpEndpoint(Handler(self._authenticator, router, sessions), settings.max_body_bytes)
+
+    async def prepare(self) -> FirstRun | None:
+        """Bring the database to the newest schema, and fill an empty one."""
+        await migrate(self.database)
+        settings = self._settings
+        preset = Preset(
+            email=settings.admin_email,
+            password=settings.admin_password.get_secret_value() if settings.admin_password else None,
+            api_key=settings.admin_api_key.get_secret_value() if settings.admin_api_key else None,
+        )
+        async with self.database.transaction() as session:
+            made = await ensure_first_run(session, preset, url=self.url, master=self._master, clock=self._clock)
+            if made is not None:
+                made.keep(settings.data_dir)
+        return made
+
+    async def start(self) -> None:
+        await self._refresh.start()
+        self._recorder.start()
+        self._flights.start()
+        self._ready = True
+
+    async def stop(self) -> None:
+        self._ready = False
+        self._notices.end_all()
+        await self._refresh.stop()
+        await self._flights.stop()
+        await self._upstreams.close()
+        await self._recorder.stop()
+        await self._authenticator.close()
+        await self._egress.close()
+        await self.database.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            address = address_of(scope["path"])
+            if address is not None:
+                await self._mcp.serve(address, scope, receive, send)
+                return
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        await self._api(scope, receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await self.start()
+        except Exception as error:
+            log.exception("the gateway could not start")
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+async def _serve(settings: Settings, host: str, port: int) -> int:
+    application = Application(settings, host, port)
+    made = await application.prepare()
+    server = uvicorn.Server(
+        uvicorn.Config(
+            application,
+            host=host,
+            port=port,
+            http="httptools",
+            ws="websockets-sansio",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            # Who may say where a request came from is a setting of ours; uvicorn would believe any loopback peer.
+            proxy_headers=False,
+            server_header=False,
+            backlog=4096,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=DRAIN_SECONDS,
+        )
+    )
+    print(_welcome(settings, application.url, made), flush=True)
+    await server.serve()
+    return 0 if server.started else 1
+
+
+def _welcome(settings: Settings, url: str, made: FirstRun | None) -> str:
+    lines = [f"Gatehouse at {url}  (data in {settings.data_dir})"]
+    if made is not None:
+        lines += [
+            "",
+            "First run. Kept in first-run.txt; shown here this once:",
+            *(f"  {line}" for line in made.lines() if not line.startswith(("url=", "agent_"))),
+            "",
+            "Connect Claude Code with:",
+            f'  claude mcp add --transport http gatehouse {url}/mcp --header "Authorization: Bearer {made.agent_api_key}"',
+        ]
+    return "\n".join(lines)
+
+
+def serve(settings: Settings, host: str, port: int, workers: int = 1) -> int:
+    """Run the gateway until it is told to stop; the exit code of the process.
+
+    Args:
+        workers: processes that share the port.
+    """
+    configure_logs(settings.log_level, settings.log_format)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(settings, host, port))

@@ -1,0 +1,85 @@
+"""A server as callers see it: the fields of the Registry API's server model and our own. Never a secret.
+
+Source: `sprintconnect.md`, Data Models. REST and MCP tools show the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel
+
+from registry.servers.models import Capability, Server
+
+
+class ServerView(BaseModel):
+    id: str
+    slug: str
+    name: str
+    description: str | None
+    base_url: str | None
+    endpoint_url: str | None
+    transport: str
+    command: str | None
+    args: list[str]
+    environment: str
+    status: str
+    health_status: str
+    public: bool
+    price_usd: float | None
+    deadlines: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None
+    org_id: str
+    owner_user_id: str | None
+    tags: list[str]
+
+
+class ServerDetail(ServerView):
+    capabilities: dict[str, Any]
+    server_metadata: dict[str, Any]
+
+
+class ServerHealth(BaseModel):
+    """Source: `sprintconnect.md`, Server Health Status."""
+
+    server_id: str
+    health_status: str
+    last_check_at: str | None
+    uptime_percentage: float | None
+    response_time_ms: float | None
+    error_message: str | None
+    checks: dict[str, str]
+
+
+def server_view(server: Server) -> ServerView:
+    return ServerView.model_validate(server, from_attributes=True)
+
+
+def server_detail(server: Server, capabilities: Iterable[Capability]) -> ServerDetail:
+    names: dict[str, list[str]] = {"tools": [], "resources": [], "prompts": []}
+    places = {"tool": "tools", "resource": "resources", "template": "resources", "prompt": "prompts"}
+    for capability in capabilities:
+        names[places[capability.kind]].append(capability.name)
+    if server.discovered_at is None:
+        # Nothing has been found yet: what was declared is all there is to show.
+        names |= {name: value for name, value in server.declared_capabilities.items() if isinstance(value, list)}
+    return ServerDetail(
+        **server_view(server).model_dump(), capabilities=names, server_metadata=server.server_metadata
+    )
+
+
+def server_health(server: Server) -> ServerHealth:
+    unknown = {"connectivity": "unknown", "handshake": "unknown", "capabilities": "unknown"}
+    return ServerHealth(
+        server_id=server.id,
+        health_status=server.health_status,
+        last_check_at=server.health.get("last_check_at"),
+        uptime_percentage=None,
+        response_time_ms=server.health.get("response_time_ms"),
+        error_message=server.health.get("error_message"),
+        checks=server.health.get("checks") or unknown,
+    )
