@@ -131,6 +131,22 @@ async def test_rebinding_is_seen_at_the_next_connection(lure: Canary, reach: Cal
     assert await lure.hits() == 0
 
 
+async def test_the_client_asks_again_for_every_new_connection() -> None:
+    lookup, asked = answers(["127.0.0.1"], ["127.0.0.1"], ["127.0.0.2"])
+    egress = Egress(EgressPolicy(parse_allow("127.0.0.1")), lookup=lookup)
+    async with canary(
+        lambda request: http_answer(connection="keep-alive" if b"/keep" in request else "close")
+    ) as server:
+        url = f"http://again.example:{server.port}/"
+        for path in ("", "keep", "keep"):
+            await egress.client.request("GET", url + path)
+        assert len(asked) == 2
+        await egress.client.request("GET", url)
+        with pytest.raises(EgressRefused):
+            await egress.client.request("GET", url)
+        await egress.close()
+
+
 class Rebinder(dnslib.server.BaseResolver):
     """A name server that answers the first question publicly and all later ones with loopback."""
 
