@@ -40,8 +40,8 @@ DEFAULT_MAX_BYTES = 8 * 1024 * 1024
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _BAD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 # The connection's own headers: a caller who could set them could make one request look like two.
-_OURS = frozenset(("accept-encoding", "connection", "content-length", "expect", "host", "http2-settings"))
-_OURS |= frozenset(("keep-alive", "te", "trailer", "transfer-encoding", "upgrade"))
+_FRAMING = ("connection", "content-length", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding")
+_OURS = frozenset((*_FRAMING, "accept-encoding", "http2-settings", "upgrade"))
 # What may follow a redirect to another origin. A list of what is harmless cannot miss a credential's name.
 _HARMLESS = frozenset(
     ("accept", "accept-encoding", "accept-language", "content-type", "user-agent", "mcp-protocol-version")
