@@ -49,6 +49,7 @@ from registry.audit.service import AuditService
 from registry.core.clock import SystemClock
 from registry.core.db import Database
 from registry.core.egress import Egress, EgressPolicy, parse_allow
+from registry.core.errors import GatehouseError
 from registry.core.events import EventBus
 from registry.core.idempotency import IdempotencyStore
 from registry.core.logs import configure_logs
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 DRAIN_SECONDS = 10
+BACKLOG = 4096
 
 
 def local_mode(settings: Settings, host: str) -> bool:
@@ -124,7 +126,7 @@ class Application:
         servers = ServerService(
             clock, Sealer(self._master, "servers"), audit, stdio_without_proof=settings.stdio_api == "on"
         )
-        allow = parse_allow(settings.egress_allow) if settings.egress_allow is not None else None
+        allow = parse_allow(settings.egress_allow or ())
         self._egress = Egress(EgressPolicy(allow=allow, local_mode=local_mode(settings, host)))
         usage = UsageService(database)
         health = HealthService(database, clock)
@@ -149,9 +151,7 @@ class Application:
             auth_api.router(front, identity),
             organizations_api.router(front, identity),
             api_keys_api.router(front, identity),
-            servers_api.router(
-                front, servers, self._discovery, operator_token=operator_token(settings.data_dir)
-            ),
+            servers_api.router(front, servers, self._discovery, operator_token=operator_token(settings.data_dir)),
             servers_api.discovery_router(front, servers, self._discovery),
             health_api.router(front, servers),
         ]
@@ -268,15 +268,27 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-async def _serve(settings: Settings, host: str, port: int) -> int:
-    application = Application(settings, host, port)
+def _listen(host: str, port: int) -> socket.socket:
+    """The listening socket; taken before anything is made, so that a port in use leaves nothing behind."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise PortTaken(f"Cannot listen on {host} port {port}: {error.strerror}. Choose another with --port.") from None
+
+
+class PortTaken(GatehouseError):
+    code = "PORT_TAKEN"
+    title = "Port taken"
+
+
+async def _serve(settings: Settings, host: str, listening: socket.socket) -> int:
+    application = Application(settings, host, listening.getsockname()[1])
     made = await application.prepare()
     server = _Server(
         application,
         uvicorn.Config(
             application,
-            host=host,
-            port=port,
             http="httptools",
             ws="websockets-sansio",
             lifespan="on",
@@ -285,13 +297,13 @@ async def _serve(settings: Settings, host: str, port: int) -> int:
             # Who may say where a request came from is a setting of ours; uvicorn would believe any loopback peer.
             proxy_headers=False,
             server_header=False,
-            backlog=4096,
+            backlog=BACKLOG,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=DRAIN_SECONDS,
         ),
     )
     print(_welcome(settings, application.url, made), flush=True)
-    await server.serve()
+    await server.serve(sockets=[listening])
     return 0 if server.started else 1
 
 
@@ -317,4 +329,4 @@ def serve(settings: Settings, host: str, port: int, workers: int = 1) -> int:
     """
     configure_logs(settings.log_level, settings.log_format)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(settings, host, port))
+        return runner.run(_serve(settings, host, _listen(host, port)))

@@ -32,7 +32,9 @@ class Flight:
 
     __slots__ = ("deadline", "failure", "late", "org_id", "receive", "task", "watcher")
 
-    def __init__(self, receive: Receive | None, org_id: str, deadline: float, late: Callable[[], ProtocolError]) -> None:
+    def __init__(
+        self, receive: Receive | None, org_id: str, deadline: float, late: Callable[[], ProtocolError]
+    ) -> None:
         self.task = asyncio.current_task()
         self.receive = receive
         self.org_id = org_id

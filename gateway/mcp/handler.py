@@ -156,7 +156,9 @@ class Handler:
         if given.session_id is None:
             if protocol.META_VERSION.encode() in bytes(message.params):
                 raise ProtocolError(
-                    protocol.HEADER_MISMATCH, "A request with a version in _meta needs MCP-Protocol-Version.", status=400
+                    protocol.HEADER_MISMATCH,
+                    "A request with a version in _meta needs MCP-Protocol-Version.",
+                    status=400,
                 )
             raise ProtocolError(
                 protocol.INVALID_REQUEST,
@@ -218,5 +220,3 @@ def _unsupported(requested: str) -> ProtocolError:
 def _refused(identifier: bytes, error: ProtocolError, *, modern: bool) -> Answer:
     by_code = protocol.HTTP_STATUS.get(error.code, 200) if modern else 200
     return Answer(status=error.status or by_code, body=envelope.error(identifier, error))
-
-

@@ -18,9 +18,9 @@ from gateway.mcp.catalog import LIST_KEYS, Entry, ServerEntry, View
 from gateway.mcp.envelope import Message, Params, ProtocolError, encode, text_param
 from gateway.mcp.flights import Flight, Flights, Receive
 from gateway.mcp.policies import PERMISSION, Attempt, Policy
-from gateway.mcp.upstream.port import Answer, Outgoing, OutcomeUnknown, UpstreamFailure
-from registry.usage.calls import Call
+from gateway.mcp.upstream.port import Answer, OutcomeUnknown, Outgoing, UpstreamFailure
 from registry.core.version import VERSION
+from registry.usage.calls import Call
 
 if TYPE_CHECKING:
     from gateway.mcp.catalog import Catalog
@@ -304,7 +304,11 @@ def instructions(view: View) -> str | None:
     """The servers' own instructions, told apart by their names where there are several."""
     if view.single is not None:
         return view.single.instructions
-    parts = [f"{server.title} (tools begin with {server.slug}__): {server.instructions}" for server in view.servers if server.instructions]
+    parts = [
+        f"{server.title} (tools begin with {server.slug}__): {server.instructions}"
+        for server in view.servers
+        if server.instructions
+    ]
     return "\n\n".join(parts) or None
 
 
@@ -329,5 +333,3 @@ def initialize_result(view: View, version: str) -> bytes:
     }
     text = instructions(view)
     return encode({**body, "instructions": text} if text else body)
-
-

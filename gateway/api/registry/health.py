@@ -34,4 +34,3 @@ def router(front: Front, servers: ServerService) -> APIRouter:
         return server_health(await servers.get(session, caller, server_id))
 
     return api
-

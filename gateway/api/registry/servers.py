@@ -90,9 +90,7 @@ class DiscoveredAnswer(BaseModel):
     warnings: list[str]
 
 
-def router(
-    front: Front, servers: ServerService, discovery: Discovery, *, operator_token: str
-) -> APIRouter:
+def router(front: Front, servers: ServerService, discovery: Discovery, *, operator_token: str) -> APIRouter:
     """The routes.
 
     Args:
