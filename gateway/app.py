@@ -28,13 +28,14 @@ from gateway.api.shared.hosts import HostPolicy
 from gateway.api.shared.rate_limits import MemoryRateLimiter
 from gateway.api.shared.route import Front
 from gateway.auth.authenticator import Authenticator
+from gateway.mcp.call import CallKeeping
 from gateway.mcp.catalog import Catalog
 from gateway.mcp.endpoint import McpEndpoint, Receive, Scope, Send
 from gateway.mcp.flights import Flights
 from gateway.mcp.handler import Handler, address_of
 from gateway.mcp.notices import Notices
 from gateway.mcp.own import own_server
-from gateway.mcp.policies import PermissionPolicy
+from gateway.mcp.policies.permission import PermissionPolicy
 from gateway.mcp.records import Recorder
 from gateway.mcp.refresh import CatalogRefresh
 from gateway.mcp.router import Router
@@ -185,11 +186,8 @@ class Application:
         router = Router(
             catalog=catalog,
             upstreams=self._upstreams,
-            policies=[PermissionPolicy()],
-            recorder=self._recorder,
-            flights=self._flights,
+            keeping=CallKeeping([PermissionPolicy()], self._recorder, self._flights, self._clock),
             notices=self._notices,
-            clock=self._clock,
         )
         sessions = LegacySessions(Sealer(self._master, "sessions"), self._clock)
         hosts = HostPolicy(host, settings.public_url, settings.allowed_hosts)
