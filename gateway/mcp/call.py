@@ -36,7 +36,7 @@ class CallKeeping:
 class CallUnderWay:
     """A call; ends exactly once, in `finish`."""
 
-    __slots__ = ("_attempt", "_began", "_finished", "_flight", "_keeping", "_loop", "_request")
+    __slots__ = ("_admitted", "_attempt", "_began", "_finished", "_flight", "_keeping", "_loop", "_request")
 
     def __init__(self, keeping: CallKeeping, request: Request, attempt: Attempt) -> None:
         self._keeping = keeping
@@ -46,6 +46,7 @@ class CallUnderWay:
         self._began = self._loop.time()
         self._flight: Flight | None = None
         self._finished = False
+        self._admitted: list[Policy] = []
 
     async def admit(self) -> None:
         """Pass the policies, once. Raises the `ProtocolError` of the one that refuses."""
@@ -54,6 +55,7 @@ class CallUnderWay:
                 waiting = policy.admit(self._attempt)
                 if waiting is not None:
                     await waiting
+                self._admitted.append(policy)
         except ProtocolError as error:
             self.finish("denied", error.code, 0)
             raise
@@ -110,8 +112,8 @@ class CallUnderWay:
             keeping.flights.land(self._flight)
             if request.session is not None:
                 request.session.calls.pop(request.id, None)
-            for policy in keeping.policies:
-                policy.settle(attempt, outcome)
+        for policy in self._admitted:
+            policy.settle(attempt, outcome)
         elapsed = self._loop.time() - self._began
         principal, server = request.principal, attempt.server
         request_id = request.headers.request_id

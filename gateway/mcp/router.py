@@ -92,11 +92,11 @@ class Router:
         server, entry, upstream_name = _find(request, method, name)
         attempt = Attempt(request.principal, method, name, server, entry, request.params)
         call = CallUnderWay(self._keeping, request, attempt)
-        await call.admit()
-        if self._keeping.recorder.full:
-            await self._keeping.recorder.written()
-        call.take_off()
         try:
+            await call.admit()
+            if self._keeping.recorder.full:
+                await self._keeping.recorder.written()
+            call.take_off()
             answer = await self._send(request, attempt, upstream_name)
         except BaseException as error:  # noqa: BLE001 - it is raised again, as what it means
             failure = call.failed(error)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gateway.mcp.envelope import Params
     from registry.identity.principal import Principal
 
+
 @dataclass(slots=True)
 class Attempt:
     """A call that asks to pass.
