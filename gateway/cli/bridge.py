@@ -181,7 +181,7 @@ class Bridge:
         try:
             async with self._room:
                 missing = await self._exchange(message)
-            if missing and not message.cancelled:
+            if missing:
                 raise ConnectionLost("The gateway ended its answer without the result; the call may have been made.")
         except CommandFailed as error:
             for asked in () if message.cancelled else message.ids:
