@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,17 @@ import structlog
 import uvicorn
 import uvloop
 
-from gateway.api.application import create_api
+from gateway.api.application import behind_edge, create_api
+from gateway.api.registry import api_keys as api_keys_api
+from gateway.api.registry import auth as auth_api
+from gateway.api.registry import health as health_api
+from gateway.api.registry import organizations as organizations_api
+from gateway.api.registry import servers as servers_api
+from gateway.api.shared import probes
+from gateway.api.shared.client import ClientAddress
+from gateway.api.shared.hosts import HostPolicy
+from gateway.api.shared.rate_limits import MemoryRateLimiter
+from gateway.api.shared.route import Front
 from gateway.auth.authenticator import Authenticator
 from gateway.mcp.catalog import Catalog
 from gateway.mcp.endpoint import McpEndpoint, Receive, Scope, Send
@@ -39,8 +50,10 @@ from registry.core.clock import SystemClock
 from registry.core.db import Database
 from registry.core.egress import Egress, EgressPolicy, parse_allow
 from registry.core.events import EventBus
+from registry.core.idempotency import IdempotencyStore
 from registry.core.logs import configure_logs
 from registry.core.security import Sealer, load_master_key
+from registry.core.version import VERSION
 from registry.health.service import HealthService
 from registry.identity.first_run import FirstRun, Preset, ensure_first_run, operator_token
 from registry.identity.service import IdentityService
@@ -69,6 +82,13 @@ def local_mode(settings: Settings, host: str) -> bool:
         return host == "localhost"
 
 
+def _named(host: str) -> str:
+    """A name that clients on this machine can use for the listening host."""
+    everywhere = host in ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not listened on
+    name = "127.0.0.1" if everywhere else host
+    return f"[{name}]" if ":" in name else name
+
+
 class _StoredOffers:
     """The registry as the catalog's source."""
 
@@ -90,7 +110,7 @@ class Application:
 
     def __init__(self, settings: Settings, host: str, port: int) -> None:
         self._settings = settings
-        self.url = settings.public_url or f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104
+        self.url = settings.public_url or f"http://{_named(host)}:{port}"
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._master = load_master_key(
             settings.secret_key.get_secret_value() if settings.secret_key else None, settings.data_dir
@@ -108,40 +128,60 @@ class Application:
         self._egress = Egress(EgressPolicy(allow=allow, local_mode=local_mode(settings, host)))
         usage = UsageService(database)
         health = HealthService(database, clock)
-        self._wire_data_path(settings, events, servers, usage, health)
-        self._api = create_api(
-            settings,
-            url=self.url,
-            database=database,
-            authenticator=self._authenticator,
-            identity=identity,
-            servers=servers,
-            discovery=self._discovery,
-            health=health,
-            operator_token=operator_token(settings.data_dir),
-            settled=self._refresh.settled,
-            clock=clock,
-        )
         self._ready = False
+        self._wire_data_path(settings, host, events, servers, usage, health)
+        self._wire_api(settings, host, identity, servers, health)
+
+    def _wire_api(
+        self, settings: Settings, host: str, identity: IdentityService, servers: ServerService, health: HealthService
+    ) -> None:
+        front = Front(
+            self.database,
+            self._authenticator,
+            IdempotencyStore(self._clock, self._master),
+            ClientAddress(settings.trusted_proxies),
+            MemoryRateLimiter() if settings.rate_limits == "on" else None,
+            self._refresh.settled,
+        )
+        routers = [
+            probes.router(lambda: self._ready),
+            health_api.system_router(front, health),
+            auth_api.router(front, identity),
+            organizations_api.router(front, identity),
+            api_keys_api.router(front, identity),
+            servers_api.router(
+                front, servers, self._discovery, operator_token=operator_token(settings.data_dir)
+            ),
+            servers_api.discovery_router(front, servers, self._discovery),
+            health_api.router(front, servers),
+        ]
+        self._api = behind_edge(create_api(routers, version=VERSION), settings, host)
 
     def _wire_data_path(
-        self, settings: Settings, events: EventBus, servers: ServerService, usage: UsageService, health: HealthService
+        self,
+        settings: Settings,
+        host: str,
+        events: EventBus,
+        servers: ServerService,
+        usage: UsageService,
+        health: HealthService,
     ) -> None:
         self._upstreams = Upstreams(self._egress, self._clock, stdio_user=settings.stdio_user)
         self._discovery = Discovery(self.database, servers, Prober(self._upstreams, self._clock))
-        toolbox = Toolbox(
-            [
-                *ServerTools(self.database, servers, self._discovery).tools(),
-                *HealthTools(self.database, servers, health).tools(),
-            ]
-        )
-        self._upstreams.add_local(SLUG, LocalUpstream(toolbox))
         catalog = Catalog(lambda org_id: own_server(org_id, toolbox.definitions()), settings.catalog_ttl_seconds)
         self._notices = Notices()
         self._flights = Flights()
         self._recorder = Recorder(usage.write, durable=settings.audit == "durable")
         self._refresh = CatalogRefresh(_StoredOffers(self.database, servers), catalog, self._upstreams, self._notices)
         events.subscribe(CatalogChanged, lambda changed: self._refresh.changed(changed.org_id))
+        toolbox = Toolbox(
+            [
+                *ServerTools(self.database, servers, self._discovery).tools(),
+                *HealthTools(self.database, servers, health).tools(),
+            ],
+            self._refresh.settled,
+        )
+        self._upstreams.add_local(SLUG, LocalUpstream(toolbox))
         router = Router(
             catalog=catalog,
             upstreams=self._upstreams,
@@ -152,7 +192,8 @@ class Application:
             clock=self._clock,
         )
         sessions = LegacySessions(Sealer(self._master, "sessions"), self._clock)
-        self._mcp = McpEndpoint(Handler(self._authenticator, router, sessions), settings.max_body_bytes)
+        hosts = HostPolicy(host, settings.public_url, settings.allowed_hosts)
+        self._mcp = McpEndpoint(Handler(self._authenticator, router, sessions), hosts, settings.max_body_bytes)
 
     async def prepare(self) -> FirstRun | None:
         """Bring the database to the newest schema, and fill an empty one."""
@@ -175,9 +216,13 @@ class Application:
         self._flights.start()
         self._ready = True
 
-    async def stop(self) -> None:
+    def drain(self) -> None:
+        """Stop being ready and end the streams that would never end by themselves."""
         self._ready = False
         self._notices.end_all()
+
+    async def stop(self) -> None:
+        self.drain()
         await self._refresh.stop()
         await self._flights.stop()
         await self._upstreams.close()
@@ -211,10 +256,23 @@ class Application:
         await send({"type": "lifespan.shutdown.complete"})
 
 
+class _Server(uvicorn.Server):
+    """uvicorn's server; the application hears of the end before its connections are waited for."""
+
+    def __init__(self, application: Application, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._application = application
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._application.drain()
+        await super().shutdown(sockets)
+
+
 async def _serve(settings: Settings, host: str, port: int) -> int:
     application = Application(settings, host, port)
     made = await application.prepare()
-    server = uvicorn.Server(
+    server = _Server(
+        application,
         uvicorn.Config(
             application,
             host=host,
@@ -230,7 +288,7 @@ async def _serve(settings: Settings, host: str, port: int) -> int:
             backlog=4096,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=DRAIN_SECONDS,
-        )
+        ),
     )
     print(_welcome(settings, application.url, made), flush=True)
     await server.serve()
