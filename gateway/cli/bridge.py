@@ -181,7 +181,7 @@ class Bridge:
         try:
             async with self._room:
                 missing = await self._exchange(message)
-            if missing and not message.cancelled:
+            if missing:
                 raise ConnectionLost("The gateway ended its answer without the result; the call may have been made.")
         except CommandFailed as error:
             for asked in () if message.cancelled else message.ids:
@@ -228,7 +228,8 @@ class Bridge:
                 self._session = _Session(message, header(answer, "mcp-session-id"))
             return await self._stream(message, answer, due)
         body = await answer.read()
-        if not due:
+        if answer.status == 401 or not due:
+            # A 401 may come as a JSON-RPC error too, but only this side knows what is to be set.
             if answer.status >= 300:
                 raise refusal(self._client.address, answer.status, body)
             return due

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import typer
 
-from gateway.cli.client import GatewayClient, connected
+from gateway.cli.client import REST_SECONDS, GatewayClient, connected, refusal
 from gateway.cli.errors import CommandFailed, KeyRefused, UsageWrong
 from gateway.cli.local import FIRST_RUN, Address, data_dir, find_gateway
 from gateway.cli.output import AsJson, one_line, show, show_json
@@ -157,7 +157,10 @@ async def _reachable(client: GatewayClient) -> Finding:
 
 async def _ready(client: GatewayClient) -> Finding:
     try:
-        await client.rest("GET", "/readyz")
+        # A probe's answer is its status; its body may be anything.
+        async with client.open("GET", "/readyz", seconds=REST_SECONDS) as answer:
+            if answer.status != 200:
+                raise refusal(client.address, answer.status, await answer.read())
     except CommandFailed as error:
         advice = "Check GATEHOUSE_DATABASE_URL, that the database runs, and that its disk is not full."
         return Finding("database", "fail", error.message, advice)

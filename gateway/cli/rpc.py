@@ -107,6 +107,8 @@ class McpCaller:
             if header(answer, "content-type").startswith("text/event-stream"):
                 return await self._streamed(answer)
             text = await answer.read()
+        if answer.status in (401, 403):
+            raise refusal(self._client.address, answer.status, text)
         reply = object_in(parsed(text))
         if "result" in reply or (isinstance(reply.get("error"), dict) and "jsonrpc" in reply):
             return _result(reply)

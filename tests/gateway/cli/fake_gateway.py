@@ -150,7 +150,7 @@ class FakeGateway:
         return JSONResponse({"status": "healthy", "version": "0.1.0", "timestamp": time.time()})
 
     async def readiness(self, request: Request) -> Response:
-        return JSONResponse({"status": "ready"}) if self.ready else problem(503, "The database cannot be reached.")
+        return Response("ok") if self.ready else problem(503, "The database cannot be reached.")
 
     def app(self) -> Any:
         rest = Starlette(
@@ -190,7 +190,11 @@ class FakeGateway:
                 return {"type": "http.request", "body": body, "more_body": False}
 
             if request.url.path not in open_paths and request.headers.get("authorization") != f"Bearer {KEY}":
-                await problem(401, "The API key is unknown.")(scope, replay, send)
+                refused = {"jsonrpc": "2.0", "id": None, "error": {"code": -32600, "message": "The key is not valid."}}
+                answer = (
+                    JSONResponse(refused, 401) if request.url.path == "/mcp" else problem(401, "The key is unknown.")
+                )
+                await answer(scope, replay, send)
             elif request.url.path != "/mcp":
                 await rest(scope, replay, send)
             elif self.script is not None:
