@@ -15,14 +15,14 @@ from typing import Any, TypeVar
 
 import structlog
 
-from gateway.auth.credentials import Headers, find_credential, obvious_credential
+from gateway.auth.credentials import Headers, check_form, find_credential, obvious_credential
 from registry.core.clock import Clock
 from registry.core.db import Database, Session
 from registry.core.errors import Unauthenticated
 from registry.core.events import EventBus
 from registry.identity.events import CredentialsChanged
 from registry.identity.principal import Principal
-from registry.identity.service import TOUCH_EVERY, IdentityService
+from registry.identity.service import KEY_MARK, SESSION_MARK, TOUCH_EVERY, IdentityService
 
 log = structlog.get_logger(__name__)
 
@@ -94,6 +94,7 @@ class Authenticator:
         Raises:
             Unauthenticated: malformed, wrong, expired or revoked.
         """
+        check_form(credential)
         key = hashlib.sha256(credential).digest()
         principal = self._fresh(key, credential)
         if principal is not None:
@@ -153,9 +154,9 @@ class Authenticator:
         return principal
 
     async def _identify(self, session: Session, credential: str) -> Principal:
-        if credential.startswith("mcp_"):
+        if credential.startswith(KEY_MARK):
             return await self._identity.authenticate_key(session, credential)
-        if credential.startswith("ses_"):
+        if credential.startswith(SESSION_MARK):
             return await self._identity.authenticate_session(session, credential)
         return await self._identity.authenticate_token(session, credential)
 

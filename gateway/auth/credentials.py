@@ -67,9 +67,14 @@ def find_credential(headers: Headers) -> bytes:
             raise CredentialMissing("Missing Bearer token")
         shown.add(cookie)
     (credential,) = shown
+    check_form(credential)
+    return credential
+
+
+def check_form(credential: bytes) -> None:
+    """Raises `CredentialMalformed` for what can be no credential at all."""
     if not 0 < len(credential) <= _MAX_BYTES or not credential.isascii():
         raise CredentialMalformed("The credential is malformed.")
-    return credential
 
 
 def _bearer(value: bytes) -> bytes:

@@ -15,7 +15,8 @@ import structlog
 
 REDACTED = "[redacted]"
 _SECRET_NAMES = re.compile(
-    r"authorization|password|passwd|secret|token|api[-_]?key|cookie|credential|private[-_]?key|session[-_]?id", re.IGNORECASE
+    r"authorization|password|passwd|secret|token|api[-_]?key|cookie|credential|private[-_]?key|session[-_]?id",
+    re.IGNORECASE,
 )
 _SECRET_VALUES = re.compile(
     r"mcp_[A-Za-z0-9-]{1,32}_[\x21-\x7e]{16,}"  # API keys
@@ -73,6 +74,6 @@ def configure_logs(level: str, form: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(max(number, logging.INFO))
-    # Each connection refused or closed is already told by whoever made it.
-    for name in ("uvicorn.error", "asyncio"):
+    # What these tell at lower levels is told by whoever uses them.
+    for name in ("uvicorn.error", "asyncio", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -23,6 +23,10 @@ from registry.identity.permissions import ROLES, check_permissions, role_named
 from registry.identity.principal import ANY_TOOL, OPERATE, Principal
 from registry.identity.tokens import AccessTokens, TokenInvalid
 
+KEY_MARK = "mcp_"
+SESSION_MARK = "ses_"
+"""How API keys and session ids begin, so that they are told apart from each other and from access tokens."""
+
 SESSION_LIFETIME = timedelta(hours=12)
 TOUCH_EVERY = timedelta(minutes=1)
 _MAX_TOOL_PATTERNS = 200
@@ -134,7 +138,7 @@ class IdentityService:
         user = await session.get(User, user_id)
         if user is None or not user.is_active:
             raise LoginFailed("Email or password is wrong.")
-        now, token = self._clock.now(), f"ses_{secrets.token_urlsafe(32)}"
+        now, token = self._clock.now(), f"{SESSION_MARK}{secrets.token_urlsafe(32)}"
         login = LoginSession(
             user_id=user.id,
             token_hash=self._session_digests.digest(token),

@@ -11,6 +11,7 @@ import os
 import pwd
 import shutil
 import signal
+import subprocess
 import tempfile
 from collections import deque
 from collections.abc import Callable
@@ -68,7 +69,11 @@ class Child:
         home = Path(tempfile.mkdtemp(prefix="gatehouse-"))
         if account is not None:
             os.chown(home, account.pw_uid, account.pw_gid)
-        base = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(home), "LANG": os.environ.get("LANG", "C.UTF-8")}
+        base = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": str(home),
+            "LANG": os.environ.get("LANG", "C.UTF-8"),
+        }
         try:
             process = await asyncio.create_subprocess_exec(
                 command,
@@ -80,13 +85,16 @@ class Child:
                 cwd=home,
                 start_new_session=True,
                 limit=MAX_LINE,
-                **({"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}),
+                preexec_fn=_becoming(account) if account is not None else None,
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
             shutil.rmtree(home, ignore_errors=True)
             raise ChildFailed(f"{command} could not be started: {error}") from None
         child = cls(process, home, name)
-        child._tasks = [asyncio.create_task(child._read_stdout(on_line, on_exit)), asyncio.create_task(child._read_stderr())]
+        child._tasks = [
+            asyncio.create_task(child._read_stdout(on_line, on_exit)),
+            asyncio.create_task(child._read_stderr()),
+        ]
         return child
 
     @property
@@ -144,6 +152,17 @@ class Child:
                 text = line.decode(errors="replace").rstrip()
                 self.stderr.append(text[:1000])
                 log.debug("server wrote to stderr", server=self._name, line=text[:1000])
+
+
+def _becoming(account: pwd.struct_passwd) -> Callable[[], None]:
+    """Makes the child another user; uvloop takes no `user` of its own."""
+
+    def become() -> None:
+        os.setgroups([])
+        os.setgid(account.pw_gid)
+        os.setuid(account.pw_uid)
+
+    return become
 
 
 def _account(user: str) -> pwd.struct_passwd | None:

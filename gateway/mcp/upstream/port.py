@@ -90,6 +90,7 @@ class Answer:
     body: bytes = b""
     stream: AsyncIterator[bytes] | None = None
     large: bool = False
+    headers: tuple[tuple[bytes, bytes], ...] = ()
     outcome: str = "ok"
     error_code: int | None = None
 

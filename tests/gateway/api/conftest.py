@@ -3,7 +3,6 @@ from tests.support.database import (  # noqa: F401
     database_url,
     empty_database_url,
     events,
-    postgres_server_url,
     postgres_template,
     sqlite_template,
 )
