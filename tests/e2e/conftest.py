@@ -48,14 +48,6 @@ def furnished(everything_package: NpmPackage, tmp_path_factory: pytest.TempPathF
         yield made
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # One file stays on one worker: its tests share children that are slow to start.
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group(f"e2e-{item.path.stem}"))
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
