@@ -38,6 +38,7 @@ from gateway.mcp.own import own_server
 from gateway.mcp.policies.permission import PermissionPolicy
 from gateway.mcp.records import Recorder
 from gateway.mcp.refresh import CatalogRefresh
+from gateway.mcp.request_state import RequestStates
 from gateway.mcp.router import Router
 from gateway.mcp.sessions import LegacySessions
 from gateway.mcp.upstream.local import SLUG, LocalUpstream
@@ -188,6 +189,7 @@ class Application:
             upstreams=self._upstreams,
             keeping=CallKeeping([PermissionPolicy()], self._recorder, self._flights, self._clock),
             notices=self._notices,
+            states=RequestStates(Sealer(self._master, "request-states"), self._clock),
         )
         sessions = LegacySessions(Sealer(self._master, "sessions"), self._clock)
         hosts = HostPolicy(host, settings.public_url, settings.allowed_hosts)
