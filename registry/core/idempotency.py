@@ -67,9 +67,7 @@ class IdempotencyStore:
         """
         if await self._reserve(session, scope, fingerprint):
             return None
-        record = (
-            await session.execute(select(IdempotencyRecord).where(IdempotencyRecord.scope == scope))
-        ).scalar_one()
+        record = (await session.execute(select(IdempotencyRecord).where(IdempotencyRecord.scope == scope))).scalar_one()
         if record.fingerprint != fingerprint:
             raise IdempotencyKeyReused("This Idempotency-Key was used for a request with another content.")
         return KeptResult(record.status, self._sealer.open(record.sealed_body, scope))

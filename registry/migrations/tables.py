@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from registry.audit import models as audit
-from registry.core import idempotency
 from registry.core.db import Base
 from registry.identity import models as identity
 from registry.servers import models as servers

@@ -101,6 +101,4 @@ async def _validity(authenticator: Authenticator, credential: str, mark: str) ->
 
 
 def _user(principal: Principal) -> UserAnswer:
-    return UserAnswer(
-        user_id=principal.user_id, org_id=principal.org_id, email=principal.email, roles=[principal.role]
-    )
+    return UserAnswer(user_id=principal.user_id, org_id=principal.org_id, email=principal.email, roles=[principal.role])

@@ -59,6 +59,4 @@ def _fields(found: Organization) -> dict[str, Any]:
 
 
 def _member(user: User) -> MemberAnswer:
-    return MemberAnswer(
-        id=user.id, email=user.email, name=user.name, roles=[user.role], created_at=user.created_at
-    )
+    return MemberAnswer(id=user.id, email=user.email, name=user.name, roles=[user.role], created_at=user.created_at)

@@ -73,7 +73,7 @@ class PayloadTooLarge(GatehouseError):
 
 def install_errors(app: FastAPI) -> None:
     """Render every error of the application here."""
-    for kind in (GatehouseError, RequestValidationError, HTTPException):
+    for kind in (GatehouseError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, _handle)
 
 
@@ -93,10 +93,12 @@ def error_response(scope: Scope, error: Exception) -> Response:
             log.error("request failed", code=error.code, error=error.message)
         # What is our own fault is nothing that a caller could act on.
         message = _UNEXPECTED if error.status == 500 else error.message
-        return _response(scope, error.status, error.title, error.code, message, details=error.details, headers=_headers(error))
+        return _response(
+            scope, error.status, error.title, error.code, message, details=error.details, headers=_headers(error)
+        )
     if isinstance(error, HTTPException):
         title = _TITLES.get(error.status_code, "Error")
-        message = error.detail if isinstance(error.detail, str) else title
+        message = str(error.detail) or title
         code = _CODES.get(error.status_code, "ERROR")
         return _response(scope, error.status_code, title, code, message, headers=error.headers)
     return _response(scope, 500, "Internal Server Error", "INTERNAL_SERVER_ERROR", _UNEXPECTED)
@@ -114,7 +116,7 @@ def _headers(error: GatehouseError) -> dict[str, str]:
 
 def _problems(error: RequestValidationError) -> list[dict[str, Any]]:
     # The rejected input is left out: it may be a secret.
-    entries = cast(Sequence[Mapping[str, Any]], error.errors())
+    entries = cast("Sequence[Mapping[str, Any]]", error.errors())
     return [{"loc": list(entry["loc"]), "msg": str(entry["msg"]), "type": str(entry["type"])} for entry in entries]
 
 

@@ -6,7 +6,7 @@ by `requires(…)`, and neither commit nor roll back.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
@@ -76,7 +76,7 @@ class Front:
     def guarded(self, handle: Handler, route: APIRoute, limit: Limit | None) -> Handler:
         """The route's handler behind its rate limit, authentication and transaction."""
         is_public = getattr(route.endpoint, _PUBLIC, False)
-        reads = route.methods <= _READING
+        reads = _READING.issuperset(route.methods or ())
         creates = route.status_code == 201
 
         async def run(request: Request) -> Response:

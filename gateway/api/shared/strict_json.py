@@ -74,12 +74,12 @@ def _check(value: Any, *, texts: bool) -> None:
         inner: list[Any] = []
         for item in level:
             if isinstance(item, dict):
-                members = cast(dict[str, Any], item)
+                members = cast("dict[str, Any]", item)
                 inner += members.values()
                 if texts:
                     inner += members
             elif isinstance(item, list):
-                inner += cast(list[Any], item)
+                inner += cast("list[Any]", item)
             elif texts and isinstance(item, str):
                 _check_text(item)
         level = inner

@@ -74,9 +74,7 @@ def _create_capabilities() -> None:
         sa.Column("position", sa.Integer(), nullable=False),
         sa.Column("definition", sa.Text(), nullable=False),
     )
-    op.create_index(
-        "uq_capabilities_server_id_kind_name", "capabilities", ["server_id", "kind", "name"], unique=True
-    )
+    op.create_index("uq_capabilities_server_id_kind_name", "capabilities", ["server_id", "kind", "name"], unique=True)
 
 
 def _create_calls() -> None:

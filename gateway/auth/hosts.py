@@ -38,7 +38,10 @@ class HostPolicy:
         text = host.decode("latin-1").lower()
         name = _without_port(text)
         admitted = name is not None and (
-            "*" in self._names or name in self._names or text in self._names or (self._any_address and _is_address(name))
+            "*" in self._names
+            or name in self._names
+            or text in self._names
+            or (self._any_address and _is_address(name))
         )
         if admitted and len(self._admitted) < _MAX_REMEMBERED:
             self._admitted.add(host)
