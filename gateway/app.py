@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,15 +16,26 @@ import structlog
 import uvicorn
 import uvloop
 
-from gateway.api.application import create_api
+from gateway.api.application import behind_edge, create_api
+from gateway.api.registry import api_keys as api_keys_api
+from gateway.api.registry import auth as auth_api
+from gateway.api.registry import health as health_api
+from gateway.api.registry import organizations as organizations_api
+from gateway.api.registry import servers as servers_api
+from gateway.api.shared import probes
+from gateway.api.shared.client import ClientAddress
+from gateway.api.shared.hosts import HostPolicy
+from gateway.api.shared.rate_limits import MemoryRateLimiter
+from gateway.api.shared.route import Front
 from gateway.auth.authenticator import Authenticator
+from gateway.mcp.call import CallKeeping
 from gateway.mcp.catalog import Catalog
 from gateway.mcp.endpoint import McpEndpoint, Receive, Scope, Send
 from gateway.mcp.flights import Flights
 from gateway.mcp.handler import Handler, address_of
 from gateway.mcp.notices import Notices
 from gateway.mcp.own import own_server
-from gateway.mcp.policies import PermissionPolicy
+from gateway.mcp.policies.permission import PermissionPolicy
 from gateway.mcp.records import Recorder
 from gateway.mcp.refresh import CatalogRefresh
 from gateway.mcp.router import Router
@@ -38,9 +50,12 @@ from registry.audit.service import AuditService
 from registry.core.clock import SystemClock
 from registry.core.db import Database
 from registry.core.egress import Egress, EgressPolicy, parse_allow
+from registry.core.errors import GatehouseError
 from registry.core.events import EventBus
+from registry.core.idempotency import IdempotencyStore
 from registry.core.logs import configure_logs
 from registry.core.security import Sealer, load_master_key
+from registry.core.version import VERSION
 from registry.health.service import HealthService
 from registry.identity.first_run import FirstRun, Preset, ensure_first_run, operator_token
 from registry.identity.service import IdentityService
@@ -57,6 +72,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 DRAIN_SECONDS = 10
+BACKLOG = 4096
 
 
 def local_mode(settings: Settings, host: str) -> bool:
@@ -67,6 +83,13 @@ def local_mode(settings: Settings, host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _named(host: str) -> str:
+    """A name that clients on this machine can use for the listening host."""
+    everywhere = host in ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not listened on
+    name = "127.0.0.1" if everywhere else host
+    return f"[{name}]" if ":" in name else name
 
 
 class _StoredOffers:
@@ -90,7 +113,7 @@ class Application:
 
     def __init__(self, settings: Settings, host: str, port: int) -> None:
         self._settings = settings
-        self.url = settings.public_url or f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104
+        self.url = settings.public_url or f"http://{_named(host)}:{port}"
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._master = load_master_key(
             settings.secret_key.get_secret_value() if settings.secret_key else None, settings.data_dir
@@ -104,55 +127,71 @@ class Application:
         servers = ServerService(
             clock, Sealer(self._master, "servers"), audit, stdio_without_proof=settings.stdio_api == "on"
         )
-        allow = parse_allow(settings.egress_allow) if settings.egress_allow is not None else None
+        allow = parse_allow(settings.egress_allow or ())
         self._egress = Egress(EgressPolicy(allow=allow, local_mode=local_mode(settings, host)))
         usage = UsageService(database)
         health = HealthService(database, clock)
-        self._wire_data_path(settings, events, servers, usage, health)
-        self._api = create_api(
-            settings,
-            url=self.url,
-            database=database,
-            authenticator=self._authenticator,
-            identity=identity,
-            servers=servers,
-            discovery=self._discovery,
-            health=health,
-            operator_token=operator_token(settings.data_dir),
-            settled=self._refresh.settled,
-            clock=clock,
-        )
         self._ready = False
+        self._wire_data_path(settings, host, events, servers, usage, health)
+        self._wire_api(settings, host, identity, servers, health)
+
+    def _wire_api(
+        self, settings: Settings, host: str, identity: IdentityService, servers: ServerService, health: HealthService
+    ) -> None:
+        front = Front(
+            self.database,
+            self._authenticator,
+            IdempotencyStore(self._clock, self._master),
+            ClientAddress(settings.trusted_proxies),
+            MemoryRateLimiter() if settings.rate_limits == "on" else None,
+            self._refresh.settled,
+        )
+        routers = [
+            probes.router(lambda: self._ready),
+            health_api.system_router(front, health),
+            auth_api.router(front, identity),
+            organizations_api.router(front, identity),
+            api_keys_api.router(front, identity),
+            servers_api.router(front, servers, self._discovery, operator_token=operator_token(settings.data_dir)),
+            servers_api.discovery_router(front, servers, self._discovery),
+            health_api.router(front, servers),
+        ]
+        self._api = behind_edge(create_api(routers, version=VERSION), settings, host)
 
     def _wire_data_path(
-        self, settings: Settings, events: EventBus, servers: ServerService, usage: UsageService, health: HealthService
+        self,
+        settings: Settings,
+        host: str,
+        events: EventBus,
+        servers: ServerService,
+        usage: UsageService,
+        health: HealthService,
     ) -> None:
         self._upstreams = Upstreams(self._egress, self._clock, stdio_user=settings.stdio_user)
         self._discovery = Discovery(self.database, servers, Prober(self._upstreams, self._clock))
-        toolbox = Toolbox(
-            [
-                *ServerTools(self.database, servers, self._discovery).tools(),
-                *HealthTools(self.database, servers, health).tools(),
-            ]
-        )
-        self._upstreams.add_local(SLUG, LocalUpstream(toolbox))
         catalog = Catalog(lambda org_id: own_server(org_id, toolbox.definitions()), settings.catalog_ttl_seconds)
         self._notices = Notices()
         self._flights = Flights()
         self._recorder = Recorder(usage.write, durable=settings.audit == "durable")
         self._refresh = CatalogRefresh(_StoredOffers(self.database, servers), catalog, self._upstreams, self._notices)
         events.subscribe(CatalogChanged, lambda changed: self._refresh.changed(changed.org_id))
+        toolbox = Toolbox(
+            [
+                *ServerTools(self.database, servers, self._discovery).tools(),
+                *HealthTools(self.database, servers, health).tools(),
+            ],
+            self._refresh.settled,
+        )
+        self._upstreams.add_local(SLUG, LocalUpstream(toolbox))
         router = Router(
             catalog=catalog,
             upstreams=self._upstreams,
-            policies=[PermissionPolicy()],
-            recorder=self._recorder,
-            flights=self._flights,
+            keeping=CallKeeping([PermissionPolicy()], self._recorder, self._flights, self._clock),
             notices=self._notices,
-            clock=self._clock,
         )
         sessions = LegacySessions(Sealer(self._master, "sessions"), self._clock)
-        self._mcp = McpEndpoint(Handler(self._authenticator, router, sessions), settings.max_body_bytes)
+        hosts = HostPolicy(host, settings.public_url, settings.allowed_hosts)
+        self._mcp = McpEndpoint(Handler(self._authenticator, router, sessions), hosts, settings.max_body_bytes)
 
     async def prepare(self) -> FirstRun | None:
         """Bring the database to the newest schema, and fill an empty one."""
@@ -175,9 +214,13 @@ class Application:
         self._flights.start()
         self._ready = True
 
-    async def stop(self) -> None:
+    def drain(self) -> None:
+        """Stop being ready and end the streams that would never end by themselves."""
         self._ready = False
         self._notices.end_all()
+
+    async def stop(self) -> None:
+        self.drain()
         await self._refresh.stop()
         await self._flights.stop()
         await self._upstreams.close()
@@ -211,14 +254,39 @@ class Application:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-async def _serve(settings: Settings, host: str, port: int) -> int:
-    application = Application(settings, host, port)
+class _Server(uvicorn.Server):
+    """uvicorn's server; the application hears of the end before its connections are waited for."""
+
+    def __init__(self, application: Application, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._application = application
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._application.drain()
+        await super().shutdown(sockets)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """The listening socket; taken before anything is made, so that a port in use leaves nothing behind."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise PortTaken(f"Cannot listen on {host} port {port}: {error.strerror}. Choose another with --port.") from None
+
+
+class PortTaken(GatehouseError):
+    code = "PORT_TAKEN"
+    title = "Port taken"
+
+
+async def _serve(settings: Settings, host: str, listening: socket.socket) -> int:
+    application = Application(settings, host, listening.getsockname()[1])
     made = await application.prepare()
-    server = uvicorn.Server(
+    server = _Server(
+        application,
         uvicorn.Config(
             application,
-            host=host,
-            port=port,
             http="httptools",
             ws="websockets-sansio",
             lifespan="on",
@@ -227,13 +295,13 @@ async def _serve(settings: Settings, host: str, port: int) -> int:
             # Who may say where a request came from is a setting of ours; uvicorn would believe any loopback peer.
             proxy_headers=False,
             server_header=False,
-            backlog=4096,
+            backlog=BACKLOG,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=DRAIN_SECONDS,
-        )
+        ),
     )
     print(_welcome(settings, application.url, made), flush=True)
-    await server.serve()
+    await server.serve(sockets=[listening])
     return 0 if server.started else 1
 
 
@@ -259,4 +327,4 @@ def serve(settings: Settings, host: str, port: int, workers: int = 1) -> int:
     """
     configure_logs(settings.log_level, settings.log_format)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(settings, host, port))
+        return runner.run(_serve(settings, host, _listen(host, port)))

@@ -74,9 +74,11 @@ class Toolbox:
 
     Args:
         tools: with names that differ from each other.
+        settled: waits until what a tool changed shows everywhere in this process.
     """
 
-    def __init__(self, tools: Sequence[Tool[Any]]) -> None:
+    def __init__(self, tools: Sequence[Tool[Any]], settled: Callable[[], Awaitable[None]]) -> None:
+        self._settled = settled
         self._tools = {tool.name: tool for tool in tools}
         if len(self._tools) != len(tools):
             raise ValueError("two tools have the same name")
@@ -91,7 +93,10 @@ class Toolbox:
     async def call(self, principal: Principal, name: str, arguments: bytes) -> bytes:
         """The JSON of a tool result; what the caller can correct is told in it, with `isError`."""
         try:
-            value = await self._tools[name].call(principal, arguments)
+            tool = self._tools[name]
+            value = await tool.call(principal, arguments)
+            if not tool.read_only:
+                await self._settled()
         except ValidationError as error:
             problems = [f"{'.'.join(map(str, item['loc'])) or 'arguments'}: {item['msg']}" for item in error.errors()]
             return _failed("VALIDATION_ERROR", "Arguments invalid. " + "; ".join(problems), {})

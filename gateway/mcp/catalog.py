@@ -213,7 +213,9 @@ class Catalog:
     def connections(self) -> dict[str, Connection]:
         """Every server's connection by server id, over all organisations."""
         return {
-            server.id: server.connection for catalog in self._organisations.values() for server in catalog.servers.values()
+            server.id: server.connection
+            for catalog in self._organisations.values()
+            for server in catalog.servers.values()
         }
 
 
@@ -301,4 +303,3 @@ def _template_pattern(template: str) -> re.Pattern[str]:
     """A pattern for RFC 6570 templates, as far as telling servers apart needs it: an expression matches anything."""
     parts = re.split(r"\{[^{}]*\}", template)
     return re.compile(".+?".join(re.escape(part) for part in parts), re.DOTALL)
-

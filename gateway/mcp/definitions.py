@@ -29,7 +29,6 @@ class ToolHints(msgspec.Struct, frozen=True):
     openWorldHint: bool = True
 
 
-
 class Definition:
     """A capability of one server.
 
@@ -40,9 +39,7 @@ class Definition:
 
     __slots__ = ("fields", "hints", "kind", "name", "param_headers", "permission")
 
-    def __init__(
-        self, kind: Kind, name: str, fields: dict[str, msgspec.Raw], *, permission: str | None = None
-    ) -> None:
+    def __init__(self, kind: Kind, name: str, fields: dict[str, msgspec.Raw], *, permission: str | None = None) -> None:
         self.kind: Kind = kind
         self.name = name
         self.fields = fields

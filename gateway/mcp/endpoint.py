@@ -6,7 +6,7 @@ It stands in front of everything else, without middleware. What an exchange mean
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
@@ -14,10 +14,11 @@ from gateway.mcp import envelope, protocol, sse, translate
 from gateway.mcp.envelope import ProtocolError
 from gateway.mcp.flights import ClientGone
 from gateway.mcp.upstream.port import Answer
-from registry.core.errors import GatehouseError, Unauthenticated
+from registry.core.errors import Forbidden, GatehouseError, Unauthenticated
 
 if TYPE_CHECKING:
     from gateway.mcp.handler import Address, Handler
+    from gateway.mcp.headers import RawHeaders
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -42,16 +43,19 @@ class McpEndpoint:
     """Answers exchanges with an MCP address.
 
     Args:
+        hosts: which `Host` and `Origin` are answered.
         max_body_bytes: larger requests are answered 413, unread.
     """
 
-    def __init__(self, handler: Handler, max_body_bytes: int) -> None:
+    def __init__(self, handler: Handler, hosts: Hosts, max_body_bytes: int) -> None:
         self._handler = handler
+        self._hosts = hosts
         self._max_body_bytes = max_body_bytes
 
     async def serve(self, address: Address, scope: Scope, receive: Receive, send: Send) -> None:
         identifier = b""
         try:
+            self._guard(scope["headers"])
             body = await self._body(scope, receive)
             answer = await self._handler.handle(scope["method"], address, scope["headers"], body, receive)
         except ClientGone:
@@ -70,6 +74,20 @@ class McpEndpoint:
             failure = ProtocolError(protocol.INTERNAL_ERROR, "The gateway failed to answer; the failure was logged.")
             answer = Answer(status=200, body=envelope.error(identifier, failure))
         await _write(answer, send)
+
+    def _guard(self, headers: RawHeaders) -> None:
+        host = origin = None
+        for name, value in headers:
+            if name == b"host":
+                if host is not None:
+                    raise HostRefused("The request must have exactly one Host header.")
+                host = value
+            elif name == b"origin":
+                origin = value
+        if host is None or not self._hosts.admits_host(host):
+            raise HostRefused("This Host is not answered here: add it to GATEHOUSE_ALLOWED_HOSTS.")
+        if origin is not None and not self._hosts.admits_origin(origin, host):
+            raise HostRefused("Requests of this Origin are not answered: add it to GATEHOUSE_ALLOWED_HOSTS.")
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         for name, value in scope["headers"]:
@@ -94,6 +112,18 @@ class McpEndpoint:
 
 class _TooLarge(Exception):
     pass
+
+
+class HostRefused(Forbidden):
+    """The defence against DNS rebinding and cross-site requests, as on the REST façade."""
+
+    code = "HOST_NOT_ALLOWED"
+
+
+class Hosts(Protocol):
+    def admits_host(self, host: bytes) -> bool: ...
+
+    def admits_origin(self, origin: bytes, host: bytes) -> bool: ...
 
 
 def _unauthenticated(error: Unauthenticated) -> Answer:

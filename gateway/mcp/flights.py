@@ -10,8 +10,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from gateway.mcp.envelope import ProtocolError
-
 SWEEP_SECONDS = 0.1
 
 Receive = Callable[[], Awaitable[Any]]
@@ -32,7 +30,7 @@ class Flight:
 
     __slots__ = ("deadline", "failure", "late", "org_id", "receive", "task", "watcher")
 
-    def __init__(self, receive: Receive | None, org_id: str, deadline: float, late: Callable[[], ProtocolError]) -> None:
+    def __init__(self, receive: Receive | None, org_id: str, deadline: float, late: Callable[[], Exception]) -> None:
         self.task = asyncio.current_task()
         self.receive = receive
         self.org_id = org_id
@@ -41,15 +39,20 @@ class Flight:
         self.failure: Exception | None = None
         self.watcher: asyncio.Task[None] | None = None
 
+    def reason(self) -> Exception | None:
+        """Why the call was ended, if it was; its task then goes on as one that was not cancelled."""
+        if self.failure is not None and self.task is not None:
+            self.task.uncancel()
+        return self.failure
+
     def end(self, failure: Exception) -> None:
         """Cancel the call; whoever awaits it raises `failure`."""
         if self.failure is None and self.task is not None:
             self.failure = failure
             self.task.cancel()
 
-    async def watch(self) -> None:
-        assert self.receive is not None
-        while (await self.receive())["type"] != "http.disconnect":
+    async def watch(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
             pass
         self.end(ClientGone())
 
@@ -94,5 +97,5 @@ class Flights:
                     flight.end(flight.late())
                 elif flight in before and flight.watcher is None and flight.receive is not None:
                     # Only calls that outlive a sweep are worth a task that watches their client.
-                    flight.watcher = asyncio.create_task(flight.watch())
+                    flight.watcher = asyncio.create_task(flight.watch(flight.receive))
             before = set(self._flying)

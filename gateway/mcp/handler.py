@@ -13,7 +13,8 @@ import msgspec
 from gateway.mcp import envelope, headers, protocol
 from gateway.mcp.envelope import Message, Params, ProtocolError, params_of, text_param
 from gateway.mcp.flights import ClientGone
-from gateway.mcp.router import Request, Router, initialize_result
+from gateway.mcp.request import Request
+from gateway.mcp.router import Router, initialize_result
 from gateway.mcp.upstream.port import Answer
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Handler:
         given = headers.read(raw_headers)
         modern = given.version is not None and given.version not in _LEGACY
         if method != "POST":
-            return self._other_method(method, principal, view, given, modern=modern)
+            return self._other_method(method, principal, given, receive, modern=modern)
         identifier = b""
         try:
             message = envelope.parse(body)
@@ -156,7 +157,9 @@ class Handler:
         if given.session_id is None:
             if protocol.META_VERSION.encode() in bytes(message.params):
                 raise ProtocolError(
-                    protocol.HEADER_MISMATCH, "A request with a version in _meta needs MCP-Protocol-Version.", status=400
+                    protocol.HEADER_MISMATCH,
+                    "A request with a version in _meta needs MCP-Protocol-Version.",
+                    status=400,
                 )
             raise ProtocolError(
                 protocol.INVALID_REQUEST,
@@ -176,7 +179,7 @@ class Handler:
                 flight.end(ClientGone())
 
     def _other_method(
-        self, method: str, principal: Principal, view: View, given: McpHeaders, *, modern: bool
+        self, method: str, principal: Principal, given: McpHeaders, receive: Receive | None, *, modern: bool
     ) -> Answer:
         if modern or method not in ("GET", "DELETE"):
             return Answer(status=405, headers=_ALLOW_POST)
@@ -187,7 +190,7 @@ class Handler:
         if method == "DELETE":
             self._sessions.end(principal, session)
             return Answer(status=204)
-        return Answer(stream=self._router.notices.stream(principal.org_id))
+        return self._router.listen(principal, receive)
 
 
 def _meta_of(params: Params) -> Meta:
@@ -218,5 +221,3 @@ def _unsupported(requested: str) -> ProtocolError:
 def _refused(identifier: bytes, error: ProtocolError, *, modern: bool) -> Answer:
     by_code = protocol.HTTP_STATUS.get(error.code, 200) if modern else 200
     return Answer(status=error.status or by_code, body=envelope.error(identifier, error))
-
-

@@ -104,7 +104,9 @@ def check_mirrors(headers: McpHeaders, method: str, name: str | None) -> None:
         raise _mismatch(f"The header {headers.duplicate.decode('latin-1')} was sent more than once.")
     if headers.method is None or headers.method.decode("latin-1") != method:
         raise _mismatch(f"Mcp-Method must be {method!r}, like the body's method.")
-    if name is not None and (headers.name is None or (headers.name.decode("latin-1") != name and decode_value(headers.name) != name)):
+    if name is not None and (
+        headers.name is None or (headers.name.decode("latin-1") != name and decode_value(headers.name) != name)
+    ):
         raise _mismatch("Mcp-Name must equal the name or URI in the body.")
 
 

@@ -7,79 +7,39 @@ recorded; everything between the first policy and the record is here, in order.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from gateway.mcp import envelope, headers, protocol, translate
+from gateway.mcp.call import CallKeeping, CallUnderWay
 from gateway.mcp.catalog import LIST_KEYS, Entry, ServerEntry, View
-from gateway.mcp.envelope import Message, Params, ProtocolError, encode, text_param
-from gateway.mcp.flights import Flight, Flights, Receive
-from gateway.mcp.policies import PERMISSION, Attempt, Policy
-from gateway.mcp.upstream.port import Answer, Outgoing, OutcomeUnknown, UpstreamFailure
-from registry.usage.calls import Call
+from gateway.mcp.envelope import ProtocolError, encode, text_param
+from gateway.mcp.flights import ClientGone, Flight, Receive
+from gateway.mcp.policies.permission import PERMISSION
+from gateway.mcp.policies.policy import Attempt
+from gateway.mcp.upstream.port import Answer, OutcomeUnknown, Outgoing
 from registry.core.version import VERSION
 
 if TYPE_CHECKING:
     from gateway.mcp.catalog import Catalog
-    from gateway.mcp.headers import McpHeaders
     from gateway.mcp.notices import Notices
-    from gateway.mcp.records import Recorder
-    from gateway.mcp.sessions import LegacySession
+    from gateway.mcp.request import Request
     from gateway.mcp.upstream.manager import Upstreams
-    from registry.core.clock import Clock
     from registry.identity.principal import Principal
 
 SERVER_INFO = encode({"name": "gatehouse", "title": "Gatehouse", "version": VERSION})
 _KIND = {"tools/call": "tool", "prompts/get": "prompt"}
 
 
-@dataclass(slots=True)
-class Request:
-    """One request of a client, its envelope and headers checked.
-
-    Args:
-        capabilities: what the client declared, as JSON.
-        receive: to learn that the client has gone.
-    """
-
-    principal: Principal
-    view: View
-    message: Message
-    params: Params
-    modern: bool
-    session: LegacySession | None
-    headers: McpHeaders
-    capabilities: bytes
-    receive: Receive | None
-    size: int
-
-    @property
-    def id(self) -> bytes:
-        return bytes(self.message.id)
-
-
 class Router:
-    def __init__(
-        self,
-        *,
-        catalog: Catalog,
-        upstreams: Upstreams,
-        policies: Sequence[Policy],
-        recorder: Recorder,
-        flights: Flights,
-        notices: Notices,
-        clock: Clock,
-    ) -> None:
+    def __init__(self, *, catalog: Catalog, upstreams: Upstreams, keeping: CallKeeping, notices: Notices) -> None:
         self.catalog = catalog
         self._upstreams = upstreams
-        self._policies = tuple(policies)
-        self._recorder = recorder
-        self._flights = flights
-        self.notices = notices
-        self._clock = clock
+        self._keeping = keeping
+        self._notices = notices
 
     async def handle(self, request: Request) -> Answer:
         """Answer one request.
@@ -99,10 +59,30 @@ class Router:
         if request.modern and method == "server/discover":
             return Answer(body=envelope.result(request.id, discover_result(request.view)))
         if request.modern and method == "subscriptions/listen":
-            return Answer(stream=self.notices.listen(request.principal.org_id, request.id, request.params))
+            events = self._notices.listen(request.principal.org_id, request.id, request.params)
+            return Answer(stream=self._attended(request.principal, request.receive, events))
         if not request.modern and method == "ping":
             return Answer(body=envelope.result(request.id, b"{}"))
         raise ProtocolError(protocol.METHOD_NOT_FOUND, f"Method {method!r} is not supported here.")
+
+    def listen(self, principal: Principal, receive: Receive | None) -> Answer:
+        """A legacy client's GET stream."""
+        return Answer(stream=self._attended(principal, receive, self._notices.stream(principal.org_id)))
+
+    async def _attended(
+        self, principal: Principal, receive: Receive | None, events: AsyncIterator[bytes]
+    ) -> AsyncIterator[bytes]:
+        """A stream without a deadline of its own, ended when its client goes away."""
+        flight = Flight(receive, principal.org_id, math.inf, ClientGone)
+        self._keeping.flights.take_off(flight)
+        try:
+            async for event in events:
+                yield event
+        except asyncio.CancelledError as error:
+            raise (flight.reason() or error) from None
+        finally:
+            self._keeping.flights.land(flight)
+            await translate.close(events)
 
     # -- calls
 
@@ -111,19 +91,14 @@ class Router:
         name = text_param(request.params, protocol.NAMED_BY[method])
         server, entry, upstream_name = _find(request, method, name)
         attempt = Attempt(request.principal, method, name, server, entry, request.params)
-        call = _CallUnderWay(self, request, attempt)
+        call = CallUnderWay(self._keeping, request, attempt)
         try:
-            for policy in self._policies:
-                policy.admit(attempt)
-        except ProtocolError as error:
-            call.finish("denied", error.code, 0)
-            raise
-        if self._recorder.full:
-            await self._recorder.written()
-        call.take_off()
-        try:
+            await call.admit()
+            if self._keeping.recorder.full:
+                await self._keeping.recorder.written()
+            call.take_off()
             answer = await self._send(request, attempt, upstream_name)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - it is raised again, as what it means
             failure = call.failed(error)
             await self._durable()
             raise failure from None
@@ -135,8 +110,8 @@ class Router:
         return answer
 
     async def _durable(self) -> None:
-        if self._recorder.durable:
-            await self._recorder.written()
+        if self._keeping.recorder.durable:
+            await self._keeping.recorder.written()
 
     async def _send(self, request: Request, attempt: Attempt, upstream_name: str) -> Answer:
         params = request.params
@@ -160,101 +135,6 @@ class Router:
             if not _safe_to_repeat(attempt):
                 raise
             return await upstream.request(outgoing)
-
-
-class _CallUnderWay:
-    """One forwarded call from admission to record; ends exactly once, in `finish`."""
-
-    __slots__ = ("_attempt", "_began", "_finished", "_flight", "_loop", "_request", "_router")
-
-    def __init__(self, router: Router, request: Request, attempt: Attempt) -> None:
-        self._router = router
-        self._request = request
-        self._attempt = attempt
-        self._loop = asyncio.get_running_loop()
-        self._began = self._loop.time()
-        self._flight: Flight | None = None
-        self._finished = False
-
-    def take_off(self) -> None:
-        request, server = self._request, self._attempt.server
-        flight = self._flight = Flight(
-            request.receive,
-            request.principal.org_id,
-            self._began + server.connection.deadlines.first_byte,
-            lambda: OutcomeUnknown(server.slug, "it did not answer within its deadline"),
-        )
-        self._router._flights.take_off(flight)  # pyright: ignore[reportPrivateUsage]
-        if request.session is not None:
-            request.session.calls[request.id] = flight
-
-    def failed(self, error: BaseException) -> BaseException:
-        """Record a call that has no answer; gives what to raise for it."""
-        failure: BaseException = error
-        if isinstance(error, asyncio.CancelledError) and self._flight is not None and self._flight.failure is not None:
-            failure = self._flight.failure
-            task = asyncio.current_task()
-            if task is not None:
-                task.uncancel()
-        if isinstance(failure, UpstreamFailure):
-            self.finish(failure.kind, failure.code, 0)
-        elif isinstance(failure, ProtocolError):
-            self.finish("error", failure.code, 0)
-        else:
-            self.finish("unknown", None, 0)
-        return failure
-
-    async def follow(self, stream: AsyncIterator[bytes], answer: Answer) -> AsyncIterator[bytes]:
-        """The answer's stream as it comes, with its deadlines; recorded when it has ended."""
-        size = 0
-        limits = self._attempt.server.connection.deadlines
-        try:
-            async for chunk in stream:
-                size += len(chunk)
-                if self._flight is not None:
-                    self._flight.deadline = min(self._loop.time() + limits.idle, self._began + limits.total)
-                yield chunk
-        except BaseException as error:
-            raise self.failed(error) from None
-        else:
-            self.finish(answer.outcome, answer.error_code, size)
-        finally:
-            await translate.close(stream)
-            self.finish("unknown", None, size)
-
-    def finish(self, outcome: str, code: int | None, size: int) -> None:
-        if self._finished:
-            return
-        self._finished = True
-        router, request, attempt = self._router, self._request, self._attempt
-        if self._flight is not None:
-            router._flights.land(self._flight)  # pyright: ignore[reportPrivateUsage]
-            if request.session is not None:
-                request.session.calls.pop(request.id, None)
-            for policy in router._policies:  # pyright: ignore[reportPrivateUsage]
-                policy.settle(attempt, outcome)
-        elapsed = self._loop.time() - self._began
-        principal, server = request.principal, attempt.server
-        request_id = request.headers.request_id
-        router._recorder.add(  # pyright: ignore[reportPrivateUsage]
-            Call(
-                int((router._clock.now().timestamp() - elapsed) * 1e6),  # pyright: ignore[reportPrivateUsage]
-                principal.org_id,
-                principal.user_id,
-                principal.key_id,
-                server.id,
-                server.slug,
-                attempt.method,
-                attempt.name,
-                outcome,
-                code,
-                int(elapsed * 1e6),
-                request.size,
-                size,
-                0.0,
-                request_id.decode("latin-1")[:128] if request_id is not None else None,
-            )
-        )
 
 
 def _find(request: Request, method: str, name: str) -> tuple[ServerEntry, Entry | None, str]:
@@ -304,7 +184,11 @@ def instructions(view: View) -> str | None:
     """The servers' own instructions, told apart by their names where there are several."""
     if view.single is not None:
         return view.single.instructions
-    parts = [f"{server.title} (tools begin with {server.slug}__): {server.instructions}" for server in view.servers if server.instructions]
+    parts = [
+        f"{server.title} (tools begin with {server.slug}__): {server.instructions}"
+        for server in view.servers
+        if server.instructions
+    ]
     return "\n\n".join(parts) or None
 
 
@@ -329,5 +213,3 @@ def initialize_result(view: View, version: str) -> bytes:
     }
     text = instructions(view)
     return encode({**body, "instructions": text} if text else body)
-
-

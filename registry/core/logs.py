@@ -15,7 +15,8 @@ import structlog
 
 REDACTED = "[redacted]"
 _SECRET_NAMES = re.compile(
-    r"authorization|password|passwd|secret|token|api[-_]?key|cookie|credential|private[-_]?key|session[-_]?id", re.IGNORECASE
+    r"authorization|password|passwd|secret|token|api[-_]?key|cookie|credential|private[-_]?key|session[-_]?id",
+    re.IGNORECASE,
 )
 _SECRET_VALUES = re.compile(
     r"mcp_[A-Za-z0-9-]{1,32}_[\x21-\x7e]{16,}"  # API keys

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from registry.core.db import Database
 from registry.identity.principal import Principal
-from registry.servers.connection import Offer, Prober
+from registry.servers.connection import Connection, Offer, Prober
 from registry.servers.models import Server
 from registry.servers.service import Registration, ServerService
 
@@ -22,15 +22,19 @@ class Discovery:
         self._servers = servers
         self._prober = prober
 
-    async def register(self, principal: Principal, registration: Registration) -> Server:
-        """Look at a new server, then store it; an unreachable one is stored too, as unhealthy.
+    async def look(self, principal: Principal, registration: Registration) -> tuple[Connection, Offer]:
+        """A first look at a server that is to be registered; an unreachable one gives an offer too.
 
         Raises:
-            Forbidden, ServerInvalid, ServerNameTaken: see `ServerService.admit` and `register`.
+            Forbidden, ServerInvalid: see `ServerService.admit`.
             EgressRefused: the address may not be contacted.
         """
         connection = self._servers.admit(principal, registration)
-        offer = await self._prober.probe(connection, within=REGISTER_WITHIN)
+        return connection, await self._prober.probe(connection, within=REGISTER_WITHIN)
+
+    async def register(self, principal: Principal, registration: Registration) -> Server:
+        """Look at a new server, then store it. Raises as `look` and `ServerService.register` do."""
+        connection, offer = await self.look(principal, registration)
         async with self._database.transaction() as session:
             return await self._servers.register(session, principal, registration, connection, offer)
 

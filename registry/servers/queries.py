@@ -52,7 +52,9 @@ async def page(
 
 
 async def slugs_like(session: Session, principal: Principal, stem: str) -> set[str]:
-    rows = await session.scalars(live_servers(principal).with_only_columns(Server.slug).where(Server.slug.startswith(stem)))
+    rows = await session.scalars(
+        live_servers(principal).with_only_columns(Server.slug).where(Server.slug.startswith(stem))
+    )
     return set(rows.all())
 
 
@@ -73,5 +75,7 @@ async def whole_catalog(session: Session, org_id: str | None) -> tuple[Sequence[
     if org_id is not None:
         servers = servers.where(Server.org_id == org_id)
     ids = servers.with_only_columns(Server.id)
-    capabilities = select(Capability).where(Capability.server_id.in_(ids)).order_by(Capability.server_id, Capability.position)
+    capabilities = (
+        select(Capability).where(Capability.server_id.in_(ids)).order_by(Capability.server_id, Capability.position)
+    )
     return (await session.scalars(servers)).all(), (await session.scalars(capabilities)).all()

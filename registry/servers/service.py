@@ -251,7 +251,11 @@ class ServerService:
         server = await self._find(session, principal, server_id)
         if changes.public and not principal.may(OPERATE):
             raise PublicNeedsOperator
-        if server.transport == "stdio" and (changes.args is not None or changes.env is not None) and not principal.operates:
+        if (
+            server.transport == "stdio"
+            and (changes.args is not None or changes.env is not None)
+            and not principal.operates
+        ):
             raise StdioNeedsOperator
         if changes.name is not None and changes.name != server.name:
             if await queries.find_by_name(session, principal, changes.name):

@@ -67,9 +67,7 @@ def server_detail(server: Server, capabilities: Iterable[Capability]) -> ServerD
     if server.discovered_at is None:
         # Nothing has been found yet: what was declared is all there is to show.
         names |= {name: value for name, value in server.declared_capabilities.items() if isinstance(value, list)}
-    return ServerDetail(
-        **server_view(server).model_dump(), capabilities=names, server_metadata=server.server_metadata
-    )
+    return ServerDetail(**server_view(server).model_dump(), capabilities=names, server_metadata=server.server_metadata)
 
 
 def server_health(server: Server) -> ServerHealth:

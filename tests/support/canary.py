@@ -23,6 +23,9 @@ def http_answer(status: int = 200, body: bytes = b"canary", **headers: str) -> b
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
+CANARY = http_answer()
+
+
 @dataclass(eq=False)
 class Canary:
     """One listener.
@@ -30,14 +33,16 @@ class Canary:
     Args:
         answer: the bytes to answer every request with, or a function from the request's bytes to them. An empty
             answer closes the connection.
+        tls: the server's context, where it speaks TLS.
     """
 
     answer: Answer
     host: str = "127.0.0.1"
     tls: ssl.SSLContext | None = None
     requests: list[bytes] = field(default_factory=list)
-    _seen: int = 0
-    _probes: int = 0
+    _peers: list[int] = field(default_factory=list)
+    _own: set[int] = field(default_factory=set)
+    _writers: set[asyncio.StreamWriter] = field(default_factory=set)
     _arrived: asyncio.Condition = field(default_factory=asyncio.Condition)
     _server: asyncio.Server | None = None
 
@@ -52,31 +57,34 @@ class Canary:
         return f"{'https' if self.tls else 'http'}://{host}:{self.port}/"
 
     async def hits(self) -> int:
-        """How many connections came, without the canary's own."""
-        expected, self._probes = self._seen + 1, self._probes + 1
+        """How many connections came, without the canary's own. For a listener without TLS, which is seen at once."""
+        assert self.tls is None
         _, writer = await asyncio.open_connection(self.host, self.port)
+        own = writer.get_extra_info("sockname")[1]
+        self._own.add(own)
         async with self._arrived:
-            await self._arrived.wait_for(lambda: self._seen >= expected)
+            await self._arrived.wait_for(lambda: own in self._peers)
         writer.close()
         with suppress(OSError):
             await writer.wait_closed()
-        return self._seen - self._probes
+        return sum(peer not in self._own for peer in self._peers)
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, self.host, 0)
+        self._server = await asyncio.start_server(self._serve, self.host, 0, ssl=self.tls)
 
     async def stop(self) -> None:
         assert self._server is not None
         self._server.close()
+        for writer in tuple(self._writers):
+            writer.close()
         await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async with self._arrived:
-            self._seen += 1  # before TLS, which a canary that must not be reached need not get to
+            self._peers.append(writer.get_extra_info("peername")[1])
             self._arrived.notify_all()
+        self._writers.add(writer)
         try:
-            if self.tls:
-                await writer.start_tls(self.tls)
             while request := await _read_request(reader):
                 self.requests.append(request)
                 answer = self.answer if isinstance(self.answer, bytes) else self.answer(request)
@@ -87,6 +95,7 @@ class Canary:
         except (OSError, asyncio.IncompleteReadError):
             pass  # who connected has gone
         finally:
+            self._writers.discard(writer)
             writer.close()
             with suppress(OSError):
                 await writer.wait_closed()
@@ -105,7 +114,7 @@ async def _read_request(reader: asyncio.StreamReader) -> bytes:
 
 @asynccontextmanager
 async def canary(
-    answer: Answer = http_answer(), *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+    answer: Answer = CANARY, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[Canary]:
     """A canary that listens on a free port of `host` for the length of the block."""
     listener = Canary(answer, host, tls)

@@ -55,6 +55,8 @@ class Front:
 
     Args:
         limiter: `None` turns the façade's rate limits off.
+        settled: waits until what was committed shows everywhere in this process, so that a client that changes
+            something finds it changed at whatever door it comes to next.
     """
 
     database: db.Database
@@ -62,6 +64,7 @@ class Front:
     idempotency: IdempotencyStore
     addresses: ClientAddress
     limiter: RateLimiter | None
+    settled: Callable[[], Awaitable[None]]
 
     def router(self, *, tags: list[str], limit: Limit | None = None) -> APIRouter:
         """A router whose routes run as described above, and share a rate limit if one is given."""
@@ -92,8 +95,12 @@ class Front:
                 request.state.session = session
                 key = request.headers.get(idempotency.HEADER) if creates else None
                 if key is None or principal is None:
-                    return await handle(request)
-                return await idempotency.run_once(self.idempotency, session, principal, request, key, handle)
+                    response = await handle(request)
+                else:
+                    response = await idempotency.run_once(self.idempotency, session, principal, request, key, handle)
+            if not reads:
+                await self.settled()
+            return response
 
         return run
 

@@ -69,7 +69,11 @@ class Child:
         home = Path(tempfile.mkdtemp(prefix="gatehouse-"))
         if account is not None:
             os.chown(home, account.pw_uid, account.pw_gid)
-        base = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(home), "LANG": os.environ.get("LANG", "C.UTF-8")}
+        base = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": str(home),
+            "LANG": os.environ.get("LANG", "C.UTF-8"),
+        }
         try:
             process = await asyncio.create_subprocess_exec(
                 command,
@@ -87,7 +91,10 @@ class Child:
             shutil.rmtree(home, ignore_errors=True)
             raise ChildFailed(f"{command} could not be started: {error}") from None
         child = cls(process, home, name)
-        child._tasks = [asyncio.create_task(child._read_stdout(on_line, on_exit)), asyncio.create_task(child._read_stderr())]
+        child._tasks = [
+            asyncio.create_task(child._read_stdout(on_line, on_exit)),
+            asyncio.create_task(child._read_stderr()),
+        ]
         return child
 
     @property

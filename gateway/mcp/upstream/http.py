@@ -19,7 +19,7 @@ from gateway.mcp import envelope, protocol, sse, translate
 from gateway.mcp.envelope import Message, decode_message, encode
 from gateway.mcp.headers import encode_value
 from gateway.mcp.upstream.pool import ConnectionFailed, Pool, Response
-from gateway.mcp.upstream.port import Answer, NotSent, Outgoing, OutcomeUnknown
+from gateway.mcp.upstream.port import Answer, NotSent, OutcomeUnknown, Outgoing
 from registry.core.egress import EgressRefused, EgressTimeout, EgressUnreachable, HeaderInvalid, vet_url
 from registry.core.version import VERSION
 
@@ -146,7 +146,9 @@ class HttpUpstream:
 
     async def _initialize(self) -> tuple[bytes | None, Message]:
         params = {"protocolVersion": self._version, "capabilities": {}, "clientInfo": translate.CLIENT}
-        body = envelope.request(b"0", "initialize", {name: msgspec.Raw(encode(value)) for name, value in params.items()})
+        body = envelope.request(
+            b"0", "initialize", {name: msgspec.Raw(encode(value)) for name, value in params.items()}
+        )
         response = await self._send("POST", b"", body)
         message = await self._whole(response, b"0")
         if bytes(message.error) or not bytes(message.result):
@@ -205,7 +207,9 @@ class HttpUpstream:
         message = await self._whole(response, identifier)
         answer = Answer(status=response.status if outgoing.modern else 200)
         answer.judge(message)
-        answer.body = response.body if rewrite is None and response.body else (rewrite or translate.with_id(identifier))(message)
+        answer.body = (
+            response.body if rewrite is None and response.body else (rewrite or translate.with_id(identifier))(message)
+        )
         if outgoing.modern and answer.error_code is not None:
             answer.status = protocol.HTTP_STATUS.get(answer.error_code, 200)
         return answer

@@ -40,7 +40,9 @@ class LocalUpstream:
         if outgoing.method != "tools/call" or outgoing.name is None:
             raise ProtocolError(protocol.METHOD_NOT_FOUND, f"{SLUG} does not offer {outgoing.method}.")
         arguments: msgspec.Raw | None = outgoing.params.get("arguments")
-        result = await self._tools.call(outgoing.principal, outgoing.name, bytes(arguments) if arguments is not None else b"{}")
+        result = await self._tools.call(
+            outgoing.principal, outgoing.name, bytes(arguments) if arguments is not None else b"{}"
+        )
         answer = Answer(body=envelope.result(outgoing.id, result))
         message = envelope.decode_message(answer.body)
         answer.judge(message)
@@ -53,4 +55,3 @@ class LocalUpstream:
 
     async def close(self) -> None:
         """Nothing is open."""
-

@@ -17,7 +17,7 @@ import msgspec
 from gateway.mcp import envelope, protocol, sse, translate
 from gateway.mcp.envelope import Message, Params, decode_message, decode_params, encode
 from gateway.mcp.upstream.child import Child, ChildFailed
-from gateway.mcp.upstream.port import Answer, NotSent, Outgoing, OutcomeUnknown
+from gateway.mcp.upstream.port import Answer, NotSent, OutcomeUnknown, Outgoing
 
 if TYPE_CHECKING:
     from registry.core.clock import Clock
@@ -177,7 +177,9 @@ class StdioUpstream:
                 pass
             self._era = "legacy"
         params = {"protocolVersion": self._version, "capabilities": {}, "clientInfo": translate.CLIENT}
-        answer = await self._ask(child, "initialize", {name: msgspec.Raw(encode(value)) for name, value in params.items()})
+        answer = await self._ask(
+            child, "initialize", {name: msgspec.Raw(encode(value)) for name, value in params.items()}
+        )
         if bytes(answer.error):
             raise ChildFailed("it refused the handshake")
         await child.write(envelope.notification("notifications/initialized"))
@@ -263,7 +265,9 @@ class StdioUpstream:
     def _rewrite(self, outgoing: Outgoing) -> translate.Rewrite:
         if outgoing.modern == self._modern:
             return translate.with_id(outgoing.id)
-        return translate.to_modern(outgoing.method, outgoing.id) if outgoing.modern else translate.to_legacy(outgoing.id)
+        return (
+            translate.to_modern(outgoing.method, outgoing.id) if outgoing.modern else translate.to_legacy(outgoing.id)
+        )
 
     async def _stream(
         self, first: Message, pending: _Pending, identifier: bytes, answer: Answer, rewrite: translate.Rewrite

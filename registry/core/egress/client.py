@@ -1,8 +1,8 @@
 """The project's HTTP client: requests out, small answers or streams back.
 
 It adds to one vetted exchange (`session`) what is dangerous when left to an HTTP library's defaults: redirects,
-decompression, sizes, credentials, header values. It keeps no cookies, reads no proxy settings and repeats nothing but an
-idempotent request whose kept-alive connection had already been closed.
+decompression, sizes, credentials, header values. It keeps no cookies, reads no proxy settings and repeats nothing
+but an idempotent request whose kept-alive connection turned out to be closed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import json as json_codec
 import re
 import ssl
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -40,11 +40,12 @@ DEFAULT_MAX_BYTES = 8 * 1024 * 1024
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _BAD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 # The connection's own headers: a caller who could set them could make one request look like two.
-_OURS = frozenset(
-    "accept-encoding connection content-length expect host http2-settings keep-alive te trailer transfer-encoding upgrade".split()
-)
+_FRAMING = ("connection", "content-length", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding")
+_OURS = frozenset((*_FRAMING, "accept-encoding", "http2-settings", "upgrade"))
 # What may follow a redirect to another origin. A list of what is harmless cannot miss a credential's name.
-_HARMLESS = frozenset("accept accept-encoding accept-language content-type user-agent mcp-protocol-version".split())
+_HARMLESS = frozenset(
+    ("accept", "accept-encoding", "accept-language", "content-type", "user-agent", "mcp-protocol-version")
+)
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -221,7 +222,7 @@ class EgressClient:
         max_bytes: int | None = None,
         follow_redirects: int = 0,
         credentials: Collection[str] = (),
-    ) -> AsyncIterator[StreamResponse]:
+    ) -> AsyncGenerator[StreamResponse, None]:
         """Send a request and hand out its answer while the body arrives; the connection is let go at the end.
 
         Args:

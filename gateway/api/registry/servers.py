@@ -1,0 +1,209 @@
+"""Servers in the Registry API: register, list, get, update, delete, discover, test.
+
+Source: `sprintconnect.md`, MCP Server Management and Capabilities Discovery; own fields as in DESIGN §3.
+"""
+
+from __future__ import annotations
+
+import hmac
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from fastapi import APIRouter, Header, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.api.shared.rate_limits import Limit
+from gateway.api.shared.route import Caller, Front, Session
+from registry.servers.connection import Deadlines, Offer, Transport
+from registry.servers.discovery import Discovery
+from registry.servers.service import Changes, Environment, Registration, ServerService, Status
+from registry.servers.views import ServerDetail, ServerView, server_detail, server_view
+
+SERVERS = Limit("mcp-servers", 100, 60, "user")
+DISCOVERY = Limit("discovery", 50, 60, "user")
+
+
+class DeadlinesBody(BaseModel):
+    """Seconds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    connect: float = Field(5.0, gt=0, le=60)
+    first_byte: float = Field(60.0, gt=0, le=3600)
+    idle: float = Field(60.0, gt=0, le=3600)
+    total: float = Field(300.0, gt=0, le=86400)
+
+
+class RegisterBody(BaseModel):
+    name: str = Field(min_length=1, max_length=255)
+    description: str | None = Field(None, max_length=10_000)
+    base_url: str | None = Field(None, max_length=2048)
+    environment: Environment = "development"
+    tags: list[Annotated[str, Field(max_length=100)]] = Field(default_factory=list[str], max_length=100)
+    capabilities: dict[str, Any] = Field(default_factory=dict[str, Any])
+    transport: Transport | None = None
+    command: str | None = Field(None, max_length=4096)
+    args: list[str] = Field(default_factory=list[str], max_length=200)
+    env: dict[str, str] = Field(default_factory=dict[str, str], max_length=200)
+    headers: dict[str, str] = Field(default_factory=dict[str, str], max_length=50)
+    public: bool = False
+    price_usd: float | None = Field(None, ge=0, le=1_000_000)
+    deadlines: DeadlinesBody | None = None
+
+
+class UpdateBody(BaseModel):
+    name: str | None = Field(None, min_length=1, max_length=255)
+    description: str | None = Field(None, max_length=10_000)
+    base_url: str | None = Field(None, max_length=2048)
+    environment: Environment | None = None
+    status: Status | None = None
+    tags: list[Annotated[str, Field(max_length=100)]] | None = Field(None, max_length=100)
+    args: list[str] | None = Field(None, max_length=200)
+    env: dict[str, str] | None = Field(None, max_length=200)
+    headers: dict[str, str] | None = Field(None, max_length=50)
+    public: bool | None = None
+    price_usd: float | None = Field(None, ge=0, le=1_000_000)
+    deadlines: DeadlinesBody | None = None
+
+
+class ServersAnswer(BaseModel):
+    servers: list[ServerView]
+    total: int
+    limit: int
+    offset: int
+
+
+class DeletedAnswer(BaseModel):
+    message: str = "MCP server deleted successfully"
+    deleted_at: datetime | None
+    cleanup_job_id: str | None = None
+
+
+class DiscoveredAnswer(BaseModel):
+    server_id: str
+    discovered_at: datetime | None
+    capabilities: dict[str, dict[str, Any]]
+    resources: list[dict[str, Any]]
+    tools: list[dict[str, Any]]
+    errors: list[str]
+    warnings: list[str]
+
+
+def router(front: Front, servers: ServerService, discovery: Discovery, *, operator_token: str) -> APIRouter:
+    """The routes.
+
+    Args:
+        operator_token: the content of `DIR/operator.token`, proof of access to the machine.
+    """
+    api = front.router(tags=["Servers"], limit=SERVERS)
+
+    async def register(body: RegisterBody, session: Session, caller: Caller, proof: str | None) -> ServerDetail:
+        registration = _registration(body, proof=proof is not None and _same(proof, operator_token))
+        connection, offer = await discovery.look(caller, registration)
+        server = await servers.register(session, caller, registration, connection, offer)
+        return server_detail(server, await servers.capabilities(session, server))
+
+    @api.post("/v1/mcp/servers", status_code=201)
+    async def register_server(
+        body: RegisterBody,
+        session: Session,
+        caller: Caller,
+        x_gatehouse_operator: Annotated[str | None, Header()] = None,
+    ) -> ServerDetail:
+        return await register(body, session, caller, x_gatehouse_operator)
+
+    @api.post("/v1/mcp/servers/register", status_code=201)
+    async def register_server_by_protocol(
+        body: RegisterBody,
+        session: Session,
+        caller: Caller,
+        x_gatehouse_operator: Annotated[str | None, Header()] = None,
+    ) -> ServerDetail:
+        return await register(body, session, caller, x_gatehouse_operator)
+
+    @api.get("/v1/mcp/servers")
+    async def list_servers(
+        session: Session,
+        caller: Caller,
+        environment: Environment | None = None,
+        status: Status | None = None,
+        health_status: Literal["healthy", "unhealthy", "degraded", "unknown"] | None = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+        offset: Annotated[int, Query(ge=0, le=1_000_000_000)] = 0,
+    ) -> ServersAnswer:
+        found, total = await servers.list(
+            session,
+            caller,
+            environment=environment,
+            status=status,
+            health_status=health_status,
+            limit=limit,
+            offset=offset,
+        )
+        return ServersAnswer(servers=[server_view(row) for row in found], total=total, limit=limit, offset=offset)
+
+    @api.get("/v1/mcp/servers/{server_id}")
+    async def get_server(server_id: str, session: Session, caller: Caller) -> ServerDetail:
+        server = await servers.get(session, caller, server_id)
+        return server_detail(server, await servers.capabilities(session, server))
+
+    @api.put("/v1/mcp/servers/{server_id}")
+    async def update_server(server_id: str, body: UpdateBody, session: Session, caller: Caller) -> ServerDetail:
+        server = await servers.update(session, caller, server_id, _changes(body))
+        return server_detail(server, await servers.capabilities(session, server))
+
+    @api.delete("/v1/mcp/servers/{server_id}")
+    async def delete_server(server_id: str, session: Session, caller: Caller) -> DeletedAnswer:
+        server = await servers.remove(session, caller, server_id)
+        return DeletedAnswer(deleted_at=server.deleted_at)
+
+    return api
+
+
+def discovery_router(front: Front, servers: ServerService, discovery: Discovery) -> APIRouter:
+    """Routes that ask a server something; they have a limit of their own."""
+    api = front.router(tags=["Capabilities"], limit=DISCOVERY)
+
+    @api.post("/v1/mcp/servers/{server_id}/capabilities/discover")
+    async def discover_capabilities(server_id: str, session: Session, caller: Caller) -> DiscoveredAnswer:
+        server, offer = await discovery.discover(caller, server_id)
+        return _discovered(server.id, server.discovered_at, offer)
+
+    return api
+
+
+def _registration(body: RegisterBody, *, proof: bool) -> Registration:
+    fields = body.model_dump(exclude={"tags", "args", "deadlines"})
+    deadlines = Deadlines(**body.deadlines.model_dump()) if body.deadlines else Deadlines()
+    return Registration(**fields, tags=tuple(body.tags), args=tuple(body.args), deadlines=deadlines, proof=proof)
+
+
+def _changes(body: UpdateBody) -> Changes:
+    fields = body.model_dump(exclude={"tags", "args", "deadlines"})
+    return Changes(
+        **fields,
+        tags=None if body.tags is None else tuple(body.tags),
+        args=None if body.args is None else tuple(body.args),
+        deadlines=None if body.deadlines is None else Deadlines(**body.deadlines.model_dump()),
+    )
+
+
+def _discovered(server_id: str, discovered_at: datetime | None, offer: Offer) -> DiscoveredAnswer:
+    found: dict[str, dict[str, Any]] = {"tools": {}, "resources": {}, "prompts": {}}
+    places = {"tool": "tools", "resource": "resources", "template": "resources", "prompt": "prompts"}
+    for item in offer.offered:
+        found[places[item.kind]][item.name] = msgspec.json.decode(item.definition)
+    return DiscoveredAnswer(
+        server_id=server_id,
+        discovered_at=discovered_at,
+        capabilities=found,
+        resources=list(found["resources"].values()),
+        tools=list(found["tools"].values()),
+        errors=[offer.error] if offer.error else [],
+        warnings=list(offer.warnings),
+    )
+
+
+def _same(given: str, wanted: str) -> bool:
+    return hmac.compare_digest(given.strip().encode(), wanted.encode())

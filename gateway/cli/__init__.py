@@ -1,0 +1,72 @@
+"""The command `gatehouse`: `serve` runs a gateway, everything else talks to a running one.
+
+Client commands use the gateway's own doors (REST and MCP), never its database. What a run does not need is not loaded:
+`serve` no HTTP client and no table drawing, a client command neither the gateway nor its settings.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from gateway.cli.doctor import doctor
+from gateway.cli.errors import CommandFailed
+from gateway.cli.keys import keys
+from gateway.cli.output import note
+from gateway.cli.rpc import own_version
+from gateway.cli.serve import serve
+from gateway.cli.servers import servers
+from gateway.cli.stdio import stdio
+from gateway.cli.tools import call, tools
+from registry.core.errors import GatehouseError
+
+__all__ = ["main"]
+
+# Without markup and pretty tracebacks typer does not load rich, which `serve` would pay for.
+app = typer.Typer(
+    name="gatehouse",
+    help="One front door for AI agents: an MCP-native gateway.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command()(serve)
+app.add_typer(servers, name="servers")
+app.add_typer(keys, name="keys")
+app.add_typer(tools, name="tools")
+app.command()(call)
+app.command()(doctor)
+app.command()(stdio)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(own_version())
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; an expected failure is one line on stderr and an exit code of `gateway.cli.errors`."""
+    try:
+        code = app(standalone_mode=False, prog_name="gatehouse")
+    except TyperException as error:
+        note(f"gatehouse: {error.format_message()} (see gatehouse --help)")
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        sys.exit(130)
+    except GatehouseError as error:
+        note(f"gatehouse: {error.message}")
+        sys.exit(error.exit_code if isinstance(error, CommandFailed) else CommandFailed.exit_code)
+    sys.exit(code if isinstance(code, int) else 0)

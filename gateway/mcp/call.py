@@ -1,0 +1,138 @@
+"""One call from admission to record: policies, flight, deadlines, settlement, and the row that tells of it.
+
+The router decides where a call goes; this is what happens around it, whatever transport carries it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gateway.mcp import translate
+from gateway.mcp.envelope import ProtocolError
+from gateway.mcp.flights import Flight, Flights
+from gateway.mcp.policies.policy import Attempt, Policy
+from gateway.mcp.upstream.port import Answer, OutcomeUnknown, UpstreamFailure
+from registry.usage.calls import Call
+
+if TYPE_CHECKING:
+    from gateway.mcp.records import Recorder
+    from gateway.mcp.request import Request
+    from registry.core.clock import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class CallKeeping:
+    """What every call needs around it."""
+
+    policies: Sequence[Policy]
+    recorder: Recorder
+    flights: Flights
+    clock: Clock
+
+
+class CallUnderWay:
+    """A call; ends exactly once, in `finish`."""
+
+    __slots__ = ("_admitted", "_attempt", "_began", "_finished", "_flight", "_keeping", "_loop", "_request")
+
+    def __init__(self, keeping: CallKeeping, request: Request, attempt: Attempt) -> None:
+        self._keeping = keeping
+        self._request = request
+        self._attempt = attempt
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self._flight: Flight | None = None
+        self._finished = False
+        self._admitted: list[Policy] = []
+
+    async def admit(self) -> None:
+        """Pass the policies, once. Raises the `ProtocolError` of the one that refuses."""
+        try:
+            for policy in self._keeping.policies:
+                waiting = policy.admit(self._attempt)
+                if waiting is not None:
+                    await waiting
+                self._admitted.append(policy)
+        except ProtocolError as error:
+            self.finish("denied", error.code, 0)
+            raise
+
+    def take_off(self) -> None:
+        request, server = self._request, self._attempt.server
+        flight = self._flight = Flight(
+            request.receive,
+            request.principal.org_id,
+            self._began + server.connection.deadlines.first_byte,
+            lambda: OutcomeUnknown(server.slug, "it did not answer within its deadline"),
+        )
+        self._keeping.flights.take_off(flight)
+        if request.session is not None:
+            request.session.calls[request.id] = flight
+
+    def failed(self, error: BaseException) -> BaseException:
+        """Record a call that has no answer; gives what to raise for it."""
+        failure: BaseException = error
+        if isinstance(error, asyncio.CancelledError) and self._flight is not None:
+            failure = self._flight.reason() or error
+        if isinstance(failure, UpstreamFailure):
+            self.finish(failure.kind, failure.code, 0)
+        elif isinstance(failure, ProtocolError):
+            self.finish("error", failure.code, 0)
+        else:
+            self.finish("unknown", None, 0)
+        return failure
+
+    async def follow(self, stream: AsyncIterator[bytes], answer: Answer) -> AsyncIterator[bytes]:
+        """The answer's stream as it comes, with its deadlines; recorded when it has ended."""
+        size = 0
+        limits = self._attempt.server.connection.deadlines
+        try:
+            async for chunk in stream:
+                size += len(chunk)
+                if self._flight is not None:
+                    self._flight.deadline = min(self._loop.time() + limits.idle, self._began + limits.total)
+                yield chunk
+        except BaseException as error:  # noqa: BLE001 - it is raised again, as what it means
+            raise self.failed(error) from None
+        else:
+            self.finish(answer.outcome, answer.error_code, size)
+        finally:
+            await translate.close(stream)
+            self.finish("unknown", None, size)
+
+    def finish(self, outcome: str, code: int | None, size: int) -> None:
+        if self._finished:
+            return
+        self._finished = True
+        keeping, request, attempt = self._keeping, self._request, self._attempt
+        if self._flight is not None:
+            keeping.flights.land(self._flight)
+            if request.session is not None:
+                request.session.calls.pop(request.id, None)
+        for policy in self._admitted:
+            policy.settle(attempt, outcome)
+        elapsed = self._loop.time() - self._began
+        principal, server = request.principal, attempt.server
+        request_id = request.headers.request_id
+        keeping.recorder.add(
+            Call(
+                int((keeping.clock.now().timestamp() - elapsed) * 1e6),
+                principal.org_id,
+                principal.user_id,
+                principal.key_id,
+                server.id,
+                server.slug,
+                attempt.method,
+                attempt.name,
+                outcome,
+                code,
+                int(elapsed * 1e6),
+                request.size,
+                size,
+                0.0,
+                request_id.decode("latin-1")[:128] if request_id is not None else None,
+            )
+        )

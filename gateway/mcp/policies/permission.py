@@ -1,0 +1,32 @@
+"""Permission: the caller's role and key allow this kind of call. What a caller may not see is never found at all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.mcp import protocol
+from gateway.mcp.envelope import ProtocolError
+
+if TYPE_CHECKING:
+    from gateway.mcp.policies.policy import Attempt
+
+PERMISSION = {
+    "tools/call": "mcp:tools:call",
+    "prompts/get": "mcp:prompts:get",
+    "resources/read": "mcp:resources:read",
+}
+
+
+class PermissionPolicy:
+    def admit(self, attempt: Attempt) -> None:
+        permission = PERMISSION[attempt.method]
+        if not attempt.principal.may(permission):
+            raise ProtocolError(
+                protocol.INVALID_REQUEST,
+                f"This needs the permission {permission}: ask an administrator for it, or use another key.",
+                data={"code": "INSUFFICIENT_PERMISSIONS", "permission": permission},
+                status=403,
+            )
+
+    def settle(self, attempt: Attempt, outcome: str) -> None:
+        """Permissions are not used up."""
