@@ -314,9 +314,13 @@ def _welcome(settings: Settings, url: str, made: FirstRun | None) -> str:
             *(f"  {line}" for line in made.lines() if not line.startswith(("url=", "agent_"))),
             "",
             "Connect Claude Code with:",
-            f'  claude mcp add --transport http gatehouse {url}/mcp --header "Authorization: Bearer {made.agent_api_key}"',
+            f"  claude mcp add --transport http gatehouse {url}/mcp {_header(made.agent_api_key)}",
         ]
     return "\n".join(lines)
+
+
+def _header(key: str) -> str:
+    return f'--header "Authorization: Bearer {key}"'
 
 
 def serve(settings: Settings, host: str, port: int, workers: int = 1) -> int:

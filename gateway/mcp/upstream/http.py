@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -123,8 +123,12 @@ class HttpUpstream:
         place = (id(known), key)
         task = self._opening.get(place)
         if task is None:
-            task = self._opening[place] = asyncio.ensure_future(self._open_session())
-            task.add_done_callback(lambda _: self._opening.pop(place, None))
+            task = self._opening[place] = asyncio.create_task(self._open_session())
+
+            def opened(_: object) -> None:
+                self._opening.pop(place, None)
+
+            task.add_done_callback(opened)
         session_id = known[key] = await asyncio.shield(task)
         return session_id
 
@@ -135,7 +139,7 @@ class HttpUpstream:
             self._shared.pop(outgoing.principal.subject, None)
 
     async def introduce(self, principal: Principal) -> Message:
-        """Open the session that is used for this principal's modern requests; gives the server's `initialize` answer."""
+        """Open the session for this principal's modern requests; gives the server's `initialize` answer."""
         session_id, message = await self._initialize()
         self._shared[principal.subject] = session_id
         return message
@@ -170,8 +174,8 @@ class HttpUpstream:
         with suppress(NotSent, OutcomeUnknown):
             await _discard(await self._send("POST", self._legacy_head(session_id), body))
 
-    def _later(self, work: object) -> None:
-        task: asyncio.Task[None] = asyncio.ensure_future(work)  # type: ignore[arg-type]
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 

@@ -48,7 +48,7 @@ class _Opening(msgspec.Struct):
     capabilities: dict[str, Any] = {}
     serverInfo: dict[str, Any] = {}
     instructions: str | None = None
-    meta: dict[str, Any] = msgspec.field(default_factory=dict, name="_meta")
+    meta: dict[str, Any] = msgspec.field(default_factory=dict[str, Any], name="_meta")
 
 
 class Prober:
@@ -128,14 +128,14 @@ class Prober:
             offered += found
             ttls += [ttl] if ttl else []
         modern = bool(opening.supportedVersions)
-        info = opening.serverInfo or opening.meta.get(protocol.META_SERVER_INFO) or {}
+        info: Any = opening.serverInfo or opening.meta.get(protocol.META_SERVER_INFO)
         return Offer(
             reachable=True,
             endpoint_url=connection.url,
             transport=connection.transport,
             era="modern" if modern else "legacy",
             protocol_version=protocol.MODERN if modern else opening.protocolVersion,
-            server_info=info if isinstance(info, dict) else {},
+            server_info=cast("dict[str, Any]", info) if isinstance(info, dict) else {},
             capabilities=opening.capabilities,
             instructions=opening.instructions,
             offered=tuple(offered),
@@ -256,7 +256,7 @@ def _prober(connection: Connection | None) -> Principal:
 
 
 def _outgoing(connection: Connection | None, method: str, params: Params) -> Outgoing:
-    meta = {protocol.META_VERSION: protocol.MODERN, protocol.META_CAPABILITIES: {}}
+    meta: dict[str, Any] = {protocol.META_VERSION: protocol.MODERN, protocol.META_CAPABILITIES: {}}
     return Outgoing(
         principal=_prober(connection),
         id=b"1",
