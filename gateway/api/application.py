@@ -7,25 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
+from starlette.types import ASGIApp
 
-from gateway.api.shared.client import ClientAddress
 from gateway.api.shared.errors import install_errors
+from gateway.api.shared.hosts import HostPolicy
 from gateway.api.shared.middleware import Edge
-from gateway.api.shared.rate_limits import MemoryRateLimiter
-from gateway.api.shared.route import Front
-from gateway.auth.authenticator import Authenticator
-from gateway.auth.hosts import HostPolicy
-from registry.core.clock import Clock
-from registry.core.db import Database
-from registry.core.idempotency import IdempotencyStore
 from registry.core.settings import Settings
-from registry.core.version import VERSION
 
 OPENAPI_PATH = "/api/v1/openapi.json"
 TITLE = "Gatehouse"
@@ -39,36 +32,19 @@ _DOCS_POLICY = (
 )
 
 
-def create_api(
-    settings: Settings,
-    *,
-    host: str,
-    master: bytes,
-    database: Database,
-    authenticator: Authenticator,
-    clock: Clock,
-    routers: Callable[[Front], Iterable[APIRouter]],
-) -> Edge:
-    """The façade behind its guard, ready to serve.
-
-    Args:
-        host: where the server listens; see `HostPolicy`.
-        master: the master key.
-        routers: makes the documents' routers on what they stand on.
-    """
-    front = Front(
-        database=database,
-        authenticator=authenticator,
-        idempotency=IdempotencyStore(clock, master),
-        addresses=ClientAddress(settings.trusted_proxies),
-        limiter=MemoryRateLimiter() if settings.rate_limits == "on" else None,
-    )
-    app = FastAPI(title=TITLE, version=VERSION, openapi_url=None, docs_url=None, redoc_url=None)
+def create_api(routers: Iterable[APIRouter], *, version: str) -> FastAPI:
+    """The application that serves `routers`, with /docs, /redoc and the OpenAPI description. Put `Edge` in front."""
+    app = FastAPI(title=TITLE, version=version, openapi_url=None, docs_url=None, redoc_url=None)
     install_errors(app)
-    for router in routers(front):
+    for router in routers:
         app.include_router(router)
     _add_description(app)
-    hosts = HostPolicy(host, settings.public_url, settings.allowed_hosts)
+    return app
+
+
+def behind_edge(app: ASGIApp, settings: Settings, listening: str) -> Edge:
+    """`app` as the settings want it guarded. `listening` is the host that the server listens on."""
+    hosts = HostPolicy(listening, settings.public_url, settings.allowed_hosts)
     return Edge(app, hosts, max_body_bytes=settings.max_body_bytes, public_url=settings.public_url)
 
 

@@ -14,8 +14,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.api.shared.errors import REQUEST_ID, BadRequest, PayloadTooLarge, error_response
+from gateway.api.shared.hosts import HostPolicy
 from gateway.api.shared.rate_limits import VERDICT, Verdict
-from gateway.auth.hosts import HostPolicy
 from registry.core.errors import Forbidden, GatehouseError
 
 log = structlog.get_logger(__name__)

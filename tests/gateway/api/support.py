@@ -10,13 +10,16 @@ from typing import Any
 import httpx2
 from fastapi import APIRouter
 
-from gateway.api.application import create_api
+from gateway.api.application import behind_edge, create_api
 from gateway.api.registry import api_keys, auth, organizations
+from gateway.api.shared.client import ClientAddress
 from gateway.api.shared.middleware import Edge
+from gateway.api.shared.rate_limits import MemoryRateLimiter
 from gateway.api.shared.route import Front
 from gateway.auth.authenticator import Authenticator
 from registry.core.db import Database
 from registry.core.events import EventBus
+from registry.core.idempotency import IdempotencyStore
 from registry.core.settings import Settings
 from registry.identity.service import IdentityService
 from tests.support.clock import SettableClock
@@ -46,23 +49,29 @@ class Facade:
         self.authenticator = Authenticator(self.database, self.identity, self.events, self.clock)
 
     def build(self, *more: Routers, host: str = "127.0.0.1", **settings: Any) -> Edge:
-        return create_api(
-            make_settings(self.data_dir, **settings),
-            host=host,
-            master=MASTER,
+        chosen = make_settings(self.data_dir, **settings)
+        front = Front(
             database=self.database,
             authenticator=self.authenticator,
-            clock=self.clock,
-            routers=lambda front: [
-                auth.router(front, self.identity),
-                organizations.router(front, self.identity),
-                api_keys.router(front, self.identity),
-                *(router for make in more for router in make(front)),
-            ],
+            idempotency=IdempotencyStore(self.clock, MASTER),
+            addresses=ClientAddress(chosen.trusted_proxies),
+            limiter=MemoryRateLimiter() if chosen.rate_limits == "on" else None,
+            settled=_at_once,
         )
+        routers = [
+            auth.router(front, self.identity),
+            organizations.router(front, self.identity),
+            api_keys.router(front, self.identity),
+            *(router for make in more for router in make(front)),
+        ]
+        return behind_edge(create_api(routers, version="test"), chosen, host)
 
     async def key_of(self, person: Person, **narrowing: Any) -> str:
         return (await add_key(self.database, self.identity, person, **narrowing))[1]
+
+
+async def _at_once() -> None:
+    """Nothing here follows a commit."""
 
 
 def client_of(app: Edge, key: str | None = None, *, address: str = "127.0.0.1", **headers: str) -> httpx2.AsyncClient:

@@ -9,9 +9,9 @@ import pytest
 from fastapi import APIRouter
 
 from gateway.api.shared.client import ClientAddress
+from gateway.api.shared.hosts import HostPolicy
 from gateway.api.shared.middleware import SECURITY_HEADERS
 from gateway.api.shared.route import Front, public
-from gateway.auth.hosts import HostPolicy
 from tests.gateway.api.support import Facade, client_of
 from tests.support.identity import PASSWORD, Person
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import pytest
 from fastapi import APIRouter, HTTPException, Query
 from pydantic import BaseModel
-from sqlalchemy import select
+from sqlalchemy import event, select
 from structlog.testing import capture_logs
 
 from gateway.api.shared.route import Caller, Front, Session, public, requires
@@ -66,6 +66,15 @@ def failing(front: Front) -> Iterable[APIRouter]:
     @api.post("/v1/done")
     async def done(session: Session, caller: Caller) -> None:
         await _add(session, "done")
+
+    @api.post("/v1/lost", status_code=201)
+    async def lost(session: Session, caller: Caller) -> None:
+        await _add(session, "lost")
+
+        def fail(_session: object) -> None:
+            raise RuntimeError("the disk is full")
+
+        event.listen(session.sync_session, "before_commit", fail)
 
     @api.get("/v1/forgotten")
     async def forgotten() -> str:
@@ -169,6 +178,13 @@ async def test_a_missing_permission_is_named_before_the_body_is_judged(facade: F
         answer = await client.get("/v1/manage")
         check_form(answer.json(), 403, "INSUFFICIENT_PERMISSIONS", answer.headers["x-request-id"])
         assert answer.json()["error"]["details"] == {"permission": "users:manage"}
+
+
+async def test_nothing_is_acknowledged_that_could_not_be_committed(facade: Facade, member: Person) -> None:
+    async with client_of(facade.build(failing), await facade.key_of(member)) as client:
+        assert (await client.post("/v1/lost")).status_code == 500
+    async with facade.database.reading() as session:
+        assert set(await session.scalars(select(Organization.slug))) == {"acme"}
 
 
 async def test_a_request_that_fails_is_rolled_back_and_one_that_answers_is_committed(
