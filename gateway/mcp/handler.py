@@ -215,7 +215,7 @@ def _meta_of(params: Params) -> Meta:
 
 
 def _unsupported(requested: str) -> ProtocolError:
-    supported = [*protocol.MODERN_VERSIONS, *protocol.LEGACY_VERSIONS]
+    supported = list(protocol.MODERN_VERSIONS)
     return ProtocolError(
         protocol.UNSUPPORTED_VERSION,
         "Unsupported protocol version",

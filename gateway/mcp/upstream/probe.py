@@ -40,6 +40,14 @@ _LISTS: tuple[tuple[str, str, str, Kind, str], ...] = (
 )
 
 
+_CAPABILITIES: dict[str, Any] = {
+    # Some servers offer less to clients that can do less; what a caller cannot use, its own call will tell.
+    "elicitation": {"form": {}, "url": {}},
+    "sampling": {},
+    "roots": {"listChanged": True},
+}
+
+
 class _Opening(msgspec.Struct):
     """What an `initialize` or a `server/discover` result tells, whichever it is."""
 
@@ -98,7 +106,8 @@ class Prober:
         legacy = self._upstreams.make(replace(connection, era="legacy", protocol_version=None))
         assert isinstance(legacy, LegacyHttpUpstream)
         try:
-            return await self._read(legacy, connection, _decode_opening(await legacy.introduce(_prober(connection))))
+            introduction = await legacy.introduce(_prober(connection), encode(_CAPABILITIES))
+            return await self._read(legacy, connection, _decode_opening(introduction))
         finally:
             await legacy.close()
 
@@ -256,7 +265,7 @@ def _prober(connection: Connection | None) -> Principal:
 
 
 def _outgoing(connection: Connection | None, method: str, params: Params) -> Outgoing:
-    meta: dict[str, Any] = {protocol.META_VERSION: protocol.MODERN, protocol.META_CAPABILITIES: {}}
+    meta: dict[str, Any] = {protocol.META_VERSION: protocol.MODERN, protocol.META_CAPABILITIES: _CAPABILITIES}
     return Outgoing(
         principal=_prober(connection),
         id=b"1",
@@ -265,7 +274,7 @@ def _outgoing(connection: Connection | None, method: str, params: Params) -> Out
         name=None,
         modern=True,
         session=None,
-        capabilities=b"{}",
+        capabilities=encode(_CAPABILITIES),
     )
 
 
