@@ -6,6 +6,7 @@ It stands in front of everything else, without middleware. What an exchange mean
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
@@ -45,19 +46,22 @@ class McpEndpoint:
     Args:
         hosts: which `Host` and `Origin` are answered.
         max_body_bytes: larger requests are answered 413, unread.
+        client_of: the client's address.
     """
 
-    def __init__(self, handler: Handler, hosts: Hosts, max_body_bytes: int) -> None:
+    def __init__(self, handler: Handler, hosts: Hosts, max_body_bytes: int, client_of: Callable[[Scope], str]) -> None:
         self._handler = handler
         self._hosts = hosts
         self._max_body_bytes = max_body_bytes
+        self._client_of = client_of
 
     async def serve(self, address: Address, scope: Scope, receive: Receive, send: Send) -> None:
         identifier = b""
         try:
             self._guard(scope["headers"])
             body = await self._body(scope, receive)
-            answer = await self._handler.handle(scope["method"], address, scope["headers"], body, receive)
+            client = partial(self._client_of, scope)
+            answer = await self._handler.handle(scope["method"], address, scope["headers"], body, receive, client)
         except ClientGone:
             answer = Answer(status=202)
         except Unauthenticated as error:

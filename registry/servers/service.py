@@ -32,6 +32,7 @@ from registry.servers.connection import (
 )
 from registry.servers.errors import (
     PublicNeedsOperator,
+    PublicSlugTaken,
     ServerInvalid,
     ServerNameTaken,
     ServerNotFound,
@@ -155,6 +156,7 @@ class ServerService:
 
         Raises:
             ServerNameTaken: the organisation has a server of that name.
+            PublicSlugTaken: it is to be public, and another organisation's public server has its slug.
         """
         if await queries.find_by_name(session, principal, registration.name):
             raise ServerNameTaken(registration.name)
@@ -181,6 +183,8 @@ class ServerService:
             created_at=now,
             updated_at=now,
         )
+        if server.public:
+            await self._free_of_others(session, server)
         session.add(server)
         await session.flush()
         await self.take(session, server, offer)
@@ -273,6 +277,8 @@ class ServerService:
             server.name = changes.name
         self._apply(server, changes)
         server.updated_at = self._clock.now()
+        if changes.public:
+            await self._free_of_others(session, server)
         emit(session, CatalogChanged(server.org_id, server.id))
         await self._audit.record(session, principal, "servers.update", target=("server", server.id))
         return server
@@ -335,6 +341,11 @@ class ServerService:
         if server := await queries.find(session, principal, server_id):
             return server
         raise ServerNotFound
+
+    async def _free_of_others(self, session: Session, server: Server) -> None:
+        with session.no_autoflush:
+            if await queries.public_slug_taken(session, server.slug, server.id):
+                raise PublicSlugTaken(server.slug)
 
     async def _free_slug(self, session: Session, principal: Principal, stem: str) -> str:
         taken = await queries.slugs_like(session, principal, stem[: MAX_SLUG - 4]) | RESERVED_SLUGS
