@@ -38,11 +38,13 @@ from gateway.mcp.own import own_server
 from gateway.mcp.policies.permission import PermissionPolicy
 from gateway.mcp.records import Recorder
 from gateway.mcp.refresh import CatalogRefresh
+from gateway.mcp.request_state import RequestStates
 from gateway.mcp.router import Router
 from gateway.mcp.sessions import LegacySessions
 from gateway.mcp.upstream.local import SLUG, LocalUpstream
 from gateway.mcp.upstream.manager import Upstreams
 from gateway.mcp.upstream.probe import Prober
+from gateway.mcp.visits import Visits
 from mcp_tools.health import HealthTools
 from mcp_tools.servers import ServerTools
 from mcp_tools.tool import Toolbox
@@ -132,6 +134,7 @@ class Application:
         usage = UsageService(database)
         health = HealthService(database, clock)
         self._ready = False
+        self._addresses = ClientAddress(settings.trusted_proxies)
         self._wire_data_path(settings, host, events, servers, usage, health)
         self._wire_api(settings, host, identity, servers, health)
 
@@ -142,7 +145,7 @@ class Application:
             self.database,
             self._authenticator,
             IdempotencyStore(self._clock, self._master),
-            ClientAddress(settings.trusted_proxies),
+            self._addresses,
             MemoryRateLimiter() if settings.rate_limits == "on" else None,
             self._refresh.settled,
         )
@@ -188,10 +191,13 @@ class Application:
             upstreams=self._upstreams,
             keeping=CallKeeping([PermissionPolicy()], self._recorder, self._flights, self._clock),
             notices=self._notices,
+            states=RequestStates(Sealer(self._master, "request-states"), self._clock),
         )
         sessions = LegacySessions(Sealer(self._master, "sessions"), self._clock)
         hosts = HostPolicy(host, settings.public_url, settings.allowed_hosts)
-        self._mcp = McpEndpoint(Handler(self._authenticator, router, sessions), hosts, settings.max_body_bytes)
+        visits = Visits(settings.public_calls_per_minute if settings.rate_limits == "on" else None, self._clock)
+        handler = Handler(self._authenticator, router, sessions, visits)
+        self._mcp = McpEndpoint(handler, hosts, settings.max_body_bytes, self._addresses.of)
 
     async def prepare(self) -> FirstRun | None:
         """Bring the database to the newest schema, and fill an empty one."""

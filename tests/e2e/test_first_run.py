@@ -16,7 +16,7 @@ import pytest
 from tests.e2e.wire import Modern
 from tests.support.components.machine import free_port
 from tests.support.components.node import NpmPackage
-from tests.support.gateway import FIRST_RUN, OPERATOR_TOKEN, Answer, RunningGateway, exchange, run_gatehouse
+from tests.support.gateway import FIRST_RUN, OPERATOR_TOKEN, Answer, RunningGateway, exchange, new_key, run_gatehouse
 from tests.support.servers.everything import stdio_command
 from tests.support.servers.process import alive, descendants
 
@@ -157,6 +157,11 @@ class TestStdioNeedsTheMachine:
 
     def test_nor_the_agent_with_it(self, gateway: RunningGateway) -> None:
         assert self.register(gateway, gateway.agent_key, X_Gatehouse_Operator=gateway.operator_token).status == 403
+        assert "commanded" not in self.names(gateway)
+
+    def test_nor_a_key_that_may_register_but_not_operate(self, gateway: RunningGateway) -> None:
+        key = new_key(gateway, "registers", permissions=["mcp:servers:create", "mcp:servers:update"])
+        assert self.register(gateway, key, X_Gatehouse_Operator=gateway.operator_token).status == 403
         assert "commanded" not in self.names(gateway)
 
     def test_nor_by_a_tool_of_the_gateway(self, gateway: RunningGateway) -> None:

@@ -6,7 +6,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gateway.mcp.upstream.http import HttpUpstream
+from gateway.mcp.upstream.legacy_http import LegacyHttpUpstream
+from gateway.mcp.upstream.modern_http import ModernHttpUpstream
 from gateway.mcp.upstream.port import NotSent, Upstream
 from gateway.mcp.upstream.stdio import StdioUpstream
 
@@ -60,12 +61,13 @@ class Upstreams:
         made = self._made.get(connection.server_id)
         return made.upstream if made is not None and made.connection == connection else None
 
-    def make(self, connection: Connection) -> HttpUpstream | StdioUpstream:
+    def make(self, connection: Connection) -> ModernHttpUpstream | LegacyHttpUpstream | StdioUpstream:
         """A new upstream that is the caller's to close."""
         if connection.transport == "stdio":
             return StdioUpstream(connection, self._stdio_user, self._clock)
         if connection.transport == "streamable-http":
-            return HttpUpstream(connection, self._egress)
+            http = ModernHttpUpstream if connection.era == "modern" else LegacyHttpUpstream
+            return http(connection, self._egress)
         raise NotSent(connection.slug, f"the transport {connection.transport} is not spoken to servers")
 
     def keep_only(self, server_ids: set[str]) -> None:

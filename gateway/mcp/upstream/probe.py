@@ -15,8 +15,8 @@ import msgspec
 
 from gateway.mcp import envelope, protocol, sse
 from gateway.mcp.envelope import Message, Params, ProtocolError, decode_error, decode_message, encode
-from gateway.mcp.upstream.http import HttpUpstream
-from gateway.mcp.upstream.port import Answer, NotSent, Outgoing
+from gateway.mcp.upstream.legacy_http import LegacyHttpUpstream
+from gateway.mcp.upstream.port import Answer, NotSent, Outgoing, Upstream
 from gateway.mcp.upstream.stdio import StdioUpstream
 from registry.core.errors import GatehouseError
 from registry.identity.principal import Principal
@@ -38,6 +38,14 @@ _LISTS: tuple[tuple[str, str, str, Kind, str], ...] = (
     ("resources", "resources/templates/list", "resourceTemplates", "template", "uriTemplate"),
     ("prompts", "prompts/list", "prompts", "prompt", "name"),
 )
+
+
+_CAPABILITIES: dict[str, Any] = {
+    # Some servers offer less to clients that can do less; what a caller cannot use, its own call will tell.
+    "elicitation": {"form": {}, "url": {}},
+    "sampling": {},
+    "roots": {"listChanged": True},
+}
 
 
 class _Opening(msgspec.Struct):
@@ -96,9 +104,10 @@ class Prober:
         finally:
             await modern.close()
         legacy = self._upstreams.make(replace(connection, era="legacy", protocol_version=None))
-        assert isinstance(legacy, HttpUpstream)
+        assert isinstance(legacy, LegacyHttpUpstream)
         try:
-            return await self._read(legacy, connection, _decode_opening(await legacy.introduce(_prober(connection))))
+            introduction = await legacy.introduce(_prober(connection), encode(_CAPABILITIES))
+            return await self._read(legacy, connection, _decode_opening(introduction))
         finally:
             await legacy.close()
 
@@ -112,7 +121,7 @@ class Prober:
             if child is not known:
                 await child.close()
 
-    async def _read(self, upstream: HttpUpstream | StdioUpstream, connection: Connection, opening: _Opening) -> Offer:
+    async def _read(self, upstream: Upstream, connection: Connection, opening: _Opening) -> Offer:
         offered: list[Offered] = []
         warnings: list[str] = []
         ttls: list[int] = []
@@ -157,7 +166,7 @@ def _candidates(connection: Connection) -> list[Connection]:
     return [connection, replace(connection, url=url.rstrip("/") + "/mcp")]
 
 
-async def _discover(upstream: HttpUpstream | StdioUpstream) -> _Opening | None:
+async def _discover(upstream: Upstream) -> _Opening | None:
     """What a modern server says of itself; `None` from a legacy one.
 
     Raises:
@@ -181,7 +190,7 @@ async def _discover(upstream: HttpUpstream | StdioUpstream) -> _Opening | None:
 
 
 async def _read_list(
-    upstream: HttpUpstream | StdioUpstream, connection: Connection, method: str, key: str, kind: Kind, named_by: str
+    upstream: Upstream, connection: Connection, method: str, key: str, kind: Kind, named_by: str
 ) -> tuple[list[Offered], int | None]:
     found: list[Offered] = []
     params: Params = {}
@@ -256,7 +265,7 @@ def _prober(connection: Connection | None) -> Principal:
 
 
 def _outgoing(connection: Connection | None, method: str, params: Params) -> Outgoing:
-    meta: dict[str, Any] = {protocol.META_VERSION: protocol.MODERN, protocol.META_CAPABILITIES: {}}
+    meta: dict[str, Any] = {protocol.META_VERSION: protocol.MODERN, protocol.META_CAPABILITIES: _CAPABILITIES}
     return Outgoing(
         principal=_prober(connection),
         id=b"1",
@@ -265,7 +274,7 @@ def _outgoing(connection: Connection | None, method: str, params: Params) -> Out
         name=None,
         modern=True,
         session=None,
-        capabilities=b"{}",
+        capabilities=encode(_CAPABILITIES),
     )
 
 
