@@ -23,4 +23,5 @@ async def test_the_gateway_passes_as_a_client(suite: Suite, gateway: RunningGate
     env = {"GATEHOUSE_URL": gateway.url, "GATEHOUSE_API_KEY": gateway.admin_key, "PYTHONPATH": str(CHECKOUT)}
     required = (*CLIENT[revision], *CLIENT_UNSCORED[revision])
     results = {name: await suite.client(command, name, revision, env) for name in required}
-    assert complaints(results, required, baseline(f"{revision} client")) == []
+    said = complaints(results, required, baseline(f"{revision} client"))
+    assert not said, "\n".join(said)

@@ -17,6 +17,8 @@ from mcp.server.subscriptions import (
     ToolsListChanged,
 )
 
+from tests.support.servers.conformance.tasks import Tasks
+
 LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 
 
@@ -38,6 +40,7 @@ class Offer:
 
     def __init__(self) -> None:
         self.bus = InMemorySubscriptionBus()
+        self.tasks = Tasks()
         self.sessions: dict[str, Session] = {}
         self.changed_tools = False
         self.changed_prompts = False

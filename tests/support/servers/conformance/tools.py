@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 
-from tests.support.servers.conformance import forms
+from tests.support.servers.conformance import forms, tasks
 from tests.support.servers.conformance.call import Call, Json
 from tests.support.servers.conformance.media import PNG, WAV
 from tests.support.servers.conformance.offer import Offer
@@ -314,6 +314,22 @@ async def input_capabilities(call: Call, offer: Offer) -> Content:
 @tool("test_dynamic_tool", "Is there after every other change.")
 async def dynamic(call: Call, offer: Offer) -> Content:
     return [text("still there")]
+
+
+@tool("greet", "Greets by name, at once.", _takes(name=_STRING))
+async def greet(call: Call, offer: Offer) -> Content:
+    return [text(f"Hello, {call.arguments['name']}!")]
+
+
+def _as_task(name: str) -> Run:
+    async def run(call: Call, offer: Offer) -> Json:
+        return await offer.tasks.call(name, call)
+
+    return run
+
+
+for _name, _tool in tasks.TOOLS.items():
+    tool(_name, _tool.description, _tool.schema)(_as_task(_name))
 
 
 def listed(offer: Offer) -> list[Tool]:
