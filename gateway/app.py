@@ -22,6 +22,7 @@ from gateway.api.registry import auth as auth_api
 from gateway.api.registry import health as health_api
 from gateway.api.registry import organizations as organizations_api
 from gateway.api.registry import servers as servers_api
+from gateway.api.registry import tools as tools_api
 from gateway.api.shared import probes
 from gateway.api.shared.client import ClientAddress
 from gateway.api.shared.hosts import HostPolicy
@@ -29,6 +30,7 @@ from gateway.api.shared.rate_limits import MemoryRateLimiter
 from gateway.api.shared.route import Front
 from gateway.auth.authenticator import Authenticator
 from gateway.mcp.call import CallKeeping
+from gateway.mcp.caller import ToolCaller
 from gateway.mcp.catalog import Catalog
 from gateway.mcp.endpoint import McpEndpoint, Receive, Scope, Send
 from gateway.mcp.flights import Flights
@@ -158,6 +160,8 @@ class Application:
             servers_api.router(front, servers, self._discovery, operator_token=operator_token(settings.data_dir)),
             servers_api.discovery_router(front, servers, self._discovery),
             health_api.router(front, servers),
+            tools_api.router(front, self.caller, url=self.url),
+            tools_api.test_router(front, self.caller),
         ]
         self._api = behind_edge(create_api(routers, version=VERSION), settings, host)
 
@@ -193,6 +197,7 @@ class Application:
             notices=self._notices,
             states=RequestStates(Sealer(self._master, "request-states"), self._clock),
         )
+        self.caller = ToolCaller(router)
         sessions = LegacySessions(Sealer(self._master, "sessions"), self._clock)
         hosts = HostPolicy(host, settings.public_url, settings.allowed_hosts)
         visits = Visits(settings.public_calls_per_minute if settings.rate_limits == "on" else None, self._clock)
