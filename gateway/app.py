@@ -16,6 +16,7 @@ import structlog
 import uvicorn
 import uvloop
 
+from gateway.api.agents import emergency as emergency_api
 from gateway.api.application import behind_edge, create_api
 from gateway.api.registry import api_keys as api_keys_api
 from gateway.api.registry import auth as auth_api
@@ -36,6 +37,7 @@ from gateway.mcp.handler import Handler, address_of
 from gateway.mcp.notices import Notices
 from gateway.mcp.own import own_server
 from gateway.mcp.policies.permission import PermissionPolicy
+from gateway.mcp.policies.stop import StopPolicy
 from gateway.mcp.records import Recorder
 from gateway.mcp.refresh import CatalogRefresh
 from gateway.mcp.router import Router
@@ -43,6 +45,7 @@ from gateway.mcp.sessions import LegacySessions
 from gateway.mcp.upstream.local import SLUG, LocalUpstream
 from gateway.mcp.upstream.manager import Upstreams
 from gateway.mcp.upstream.probe import Prober
+from mcp_tools.emergency import EmergencyTools
 from mcp_tools.health import HealthTools
 from mcp_tools.servers import ServerTools
 from mcp_tools.tool import Toolbox
@@ -56,6 +59,8 @@ from registry.core.idempotency import IdempotencyStore
 from registry.core.logs import configure_logs
 from registry.core.security import Sealer, load_master_key
 from registry.core.version import VERSION
+from registry.emergency.service import EmergencyService
+from registry.emergency.switch import EmergencySwitch
 from registry.health.service import HealthService
 from registry.identity.first_run import FirstRun, Preset, ensure_first_run, operator_token
 from registry.identity.service import IdentityService
@@ -131,12 +136,20 @@ class Application:
         self._egress = Egress(EgressPolicy(allow=allow, local_mode=local_mode(settings, host)))
         usage = UsageService(database)
         health = HealthService(database, clock)
+        emergency = EmergencyService(clock, audit)
+        self._switch = EmergencySwitch(database, events, clock)
         self._ready = False
-        self._wire_data_path(settings, host, events, servers, usage, health)
-        self._wire_api(settings, host, identity, servers, health)
+        self._wire_data_path(settings, host, events, servers, usage, health, emergency)
+        self._wire_api(settings, host, identity, servers, health, emergency)
 
     def _wire_api(
-        self, settings: Settings, host: str, identity: IdentityService, servers: ServerService, health: HealthService
+        self,
+        settings: Settings,
+        host: str,
+        identity: IdentityService,
+        servers: ServerService,
+        health: HealthService,
+        emergency: EmergencyService,
     ) -> None:
         front = Front(
             self.database,
@@ -155,6 +168,7 @@ class Application:
             servers_api.router(front, servers, self._discovery, operator_token=operator_token(settings.data_dir)),
             servers_api.discovery_router(front, servers, self._discovery),
             health_api.router(front, servers),
+            emergency_api.router(front, emergency),
         ]
         self._api = behind_edge(create_api(routers, version=VERSION), settings, host)
 
@@ -166,6 +180,7 @@ class Application:
         servers: ServerService,
         usage: UsageService,
         health: HealthService,
+        emergency: EmergencyService,
     ) -> None:
         self._upstreams = Upstreams(self._egress, self._clock, stdio_user=settings.stdio_user)
         self._discovery = Discovery(self.database, servers, Prober(self._upstreams, self._clock))
@@ -179,14 +194,18 @@ class Application:
             [
                 *ServerTools(self.database, servers, self._discovery).tools(),
                 *HealthTools(self.database, servers, health).tools(),
+                *EmergencyTools(self.database, emergency).tools(),
             ],
             self._refresh.settled,
         )
         self._upstreams.add_local(SLUG, LocalUpstream(toolbox))
+        stop = StopPolicy(self._switch, self._flights)
+        self._switch.on_stop(stop.end_calls)
+        policies = [PermissionPolicy(), stop]
         router = Router(
             catalog=catalog,
             upstreams=self._upstreams,
-            keeping=CallKeeping([PermissionPolicy()], self._recorder, self._flights, self._clock),
+            keeping=CallKeeping(policies, self._recorder, self._flights, self._clock, stop.recheck),
             notices=self._notices,
         )
         sessions = LegacySessions(Sealer(self._master, "sessions"), self._clock)
@@ -209,6 +228,7 @@ class Application:
         return made
 
     async def start(self) -> None:
+        await self._switch.start()
         await self._refresh.start()
         self._recorder.start()
         self._flights.start()
@@ -221,6 +241,7 @@ class Application:
 
     async def stop(self) -> None:
         self.drain()
+        await self._switch.stop()
         await self._refresh.stop()
         await self._flights.stop()
         await self._upstreams.close()

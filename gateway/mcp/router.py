@@ -134,6 +134,7 @@ class Router:
         except OutcomeUnknown:
             if not _safe_to_repeat(attempt):
                 raise
+            self._keeping.recheck(attempt)
             return await upstream.request(outgoing)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from registry.audit import models as audit
 from registry.core.db import Base
+from registry.emergency import models as emergency
 from registry.identity import models as identity
 from registry.servers import models as servers
 from registry.usage import models as usage
 
-MODULES = (audit, identity, servers, usage)
+MODULES = (audit, emergency, identity, servers, usage)
 metadata = Base.metadata
