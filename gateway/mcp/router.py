@@ -142,6 +142,7 @@ class Router:
         except OutcomeUnknown:
             if not _safe_to_repeat(attempt):
                 raise
+            self._keeping.recheck(attempt)
             answer = await self._ask(request, server, outgoing)
         self._states.seal(answer, outgoing, server.id)
         return answer
