@@ -40,6 +40,7 @@ from gateway.mcp.own import own_server
 from gateway.mcp.policies.permission import PermissionPolicy
 from gateway.mcp.records import Recorder
 from gateway.mcp.refresh import CatalogRefresh
+from gateway.mcp.request_state import RequestStates
 from gateway.mcp.router import Router
 from gateway.mcp.sessions import LegacySessions
 from gateway.mcp.upstream.local import SLUG, LocalUpstream
@@ -192,6 +193,7 @@ class Application:
             upstreams=self._upstreams,
             keeping=CallKeeping([PermissionPolicy()], self._recorder, self._flights, self._clock),
             notices=self._notices,
+            states=RequestStates(Sealer(self._master, "request-states"), self._clock),
         )
         self.caller = ToolCaller(router)
         sessions = LegacySessions(Sealer(self._master, "sessions"), self._clock)
@@ -319,9 +321,13 @@ def _welcome(settings: Settings, url: str, made: FirstRun | None) -> str:
             *(f"  {line}" for line in made.lines() if not line.startswith(("url=", "agent_"))),
             "",
             "Connect Claude Code with:",
-            f'  claude mcp add --transport http gatehouse {url}/mcp --header "Authorization: Bearer {made.agent_api_key}"',
+            f"  claude mcp add --transport http gatehouse {url}/mcp {_header(made.agent_api_key)}",
         ]
     return "\n".join(lines)
+
+
+def _header(key: str) -> str:
+    return f'--header "Authorization: Bearer {key}"'
 
 
 def serve(settings: Settings, host: str, port: int, workers: int = 1) -> int:

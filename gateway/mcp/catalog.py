@@ -14,7 +14,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from gateway.mcp import protocol
 from gateway.mcp.definitions import Definition, read_definition
@@ -227,7 +227,7 @@ def compile_server(offer: ServerOffer) -> ServerEntry:
         title=offer.name,
         public=offer.public,
         price_usd=offer.price_usd or 0.0,
-        capabilities=capabilities if isinstance(capabilities, dict) else {},
+        capabilities=cast("dict[str, Any]", capabilities) if isinstance(capabilities, dict) else {},
         instructions=metadata.get("instructions"),
         ttl_ms=metadata.get("ttl_ms"),
         definitions=tuple(
@@ -287,7 +287,7 @@ def _cursor(last_name: str) -> str:
 
 
 def _page_after(last_names: Sequence[str], cursor: str) -> int:
-    """The page after the one that ends with the cursor's name; lists keep their order, so this survives small changes."""
+    """The page after the one that ends with the cursor's name; lists keep their order, so small changes do no harm."""
     try:
         name = base64.b64decode(cursor, altchars=b"-_", validate=True).decode()
         return last_names.index(name) + 1 if last_names[-1] != name else _no_page()

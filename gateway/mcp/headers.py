@@ -148,7 +148,7 @@ def invalid_param_headers(schema: Any) -> bool:
 
 def mirrored_params(declared: dict[tuple[str, ...], str], params: Params) -> dict[str, str]:
     """Header values, still unencoded, of the arguments that a tool wants mirrored."""
-    arguments = msgspec.json.decode(params["arguments"]) if "arguments" in params else {}
+    arguments: Any = msgspec.json.decode(params["arguments"]) if "arguments" in params else {}
     values = {token: _scalar(_at(arguments, path)) for path, token in declared.items()}
     return {token: value for token, value in values.items() if value is not None}
 

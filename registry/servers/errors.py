@@ -20,9 +20,9 @@ class ServerInvalid(Invalid):
 class StdioNeedsOperator(Forbidden):
     def __init__(self) -> None:
         super().__init__(
-            "Registering a command runs a program on the gateway's machine. It needs the permission gateway:operate and "
-            "proof of access to the machine: send the content of operator.token in the header X-Gatehouse-Operator "
-            "(`gatehouse servers add` does), or set GATEHOUSE_STDIO_API=on."
+            "Registering a command runs a program on the gateway's machine. It needs the permission gateway:operate "
+            "and proof of access to the machine: send the content of operator.token in the header "
+            "X-Gatehouse-Operator (`gatehouse servers add` does), or set GATEHOUSE_STDIO_API=on."
         )
 
 

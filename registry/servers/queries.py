@@ -11,7 +11,7 @@ from registry.identity.principal import Principal
 from registry.servers.models import Capability, Server
 
 
-def live_servers(principal: Principal) -> Select[tuple[Server]]:
+def live_servers(principal: Principal) -> Select[Server]:
     """Servers that exist for this principal: its organisation's."""
     return select(Server).where(Server.org_id == principal.org_id, Server.deleted_at.is_(None))
 

@@ -40,6 +40,7 @@ from registry.servers.errors import (
 from registry.servers.events import CatalogChanged
 from registry.servers.models import Capability, Server
 
+DEFAULT_DEADLINES = Deadlines()
 RESERVED_SLUGS = frozenset({"gatehouse", "health"})
 MAX_SLUG = 32
 ENVIRONMENTS = ("development", "staging", "production")
@@ -71,7 +72,7 @@ class Registration:
     headers: dict[str, str] = field(default_factory=dict[str, str])
     public: bool = False
     price_usd: float | None = None
-    deadlines: Deadlines = Deadlines()
+    deadlines: Deadlines = DEFAULT_DEADLINES
     capabilities: dict[str, Any] = field(default_factory=dict[str, Any])
     proof: bool = False
 
@@ -261,6 +262,13 @@ class ServerService:
             if await queries.find_by_name(session, principal, changes.name):
                 raise ServerNameTaken(changes.name)
             server.name = changes.name
+        self._apply(server, changes)
+        server.updated_at = self._clock.now()
+        emit(session, CatalogChanged(server.org_id, server.id))
+        await self._audit.record(session, principal, "servers.update", target=("server", server.id))
+        return server
+
+    def _apply(self, server: Server, changes: Changes) -> None:
         for name in ("description", "environment", "status", "base_url", "public", "price_usd"):
             if (value := getattr(changes, name)) is not None:
                 setattr(server, name, value)
@@ -275,10 +283,6 @@ class ServerService:
             server.sealed_headers = self._seal(server.id, changes.headers)
         if changes.deadlines is not None:
             server.deadlines = msgspec.to_builtins(changes.deadlines)
-        server.updated_at = self._clock.now()
-        emit(session, CatalogChanged(server.org_id, server.id))
-        await self._audit.record(session, principal, "servers.update", target=("server", server.id))
-        return server
 
     async def remove(self, session: Session, principal: Principal, server_id: str) -> Server:
         """Mark a server as deleted; it leaves every list at once, and its name and slug are free again."""

@@ -98,12 +98,7 @@ def router(front: Front, servers: ServerService, discovery: Discovery, *, operat
     """
     api = front.router(tags=["Servers"], limit=SERVERS)
 
-    async def register(body: RegisterBody, session: Session, caller: Caller, proof: str | None) -> ServerDetail:
-        registration = _registration(body, proof=proof is not None and _same(proof, operator_token))
-        connection, offer = await discovery.look(caller, registration)
-        server = await servers.register(session, caller, registration, connection, offer)
-        return server_detail(server, await servers.capabilities(session, server))
-
+    @api.post("/v1/mcp/servers/register", status_code=201)
     @api.post("/v1/mcp/servers", status_code=201)
     async def register_server(
         body: RegisterBody,
@@ -111,16 +106,11 @@ def router(front: Front, servers: ServerService, discovery: Discovery, *, operat
         caller: Caller,
         x_gatehouse_operator: Annotated[str | None, Header()] = None,
     ) -> ServerDetail:
-        return await register(body, session, caller, x_gatehouse_operator)
-
-    @api.post("/v1/mcp/servers/register", status_code=201)
-    async def register_server_by_protocol(
-        body: RegisterBody,
-        session: Session,
-        caller: Caller,
-        x_gatehouse_operator: Annotated[str | None, Header()] = None,
-    ) -> ServerDetail:
-        return await register(body, session, caller, x_gatehouse_operator)
+        proof = x_gatehouse_operator is not None and _same(x_gatehouse_operator, operator_token)
+        registration = _registration(body, proof=proof)
+        connection, offer = await discovery.look(caller, registration)
+        server = await servers.register(session, caller, registration, connection, offer)
+        return server_detail(server, await servers.capabilities(session, server))
 
     @api.get("/v1/mcp/servers")
     async def list_servers(

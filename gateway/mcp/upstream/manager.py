@@ -6,7 +6,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gateway.mcp.upstream.http import HttpUpstream
+from gateway.mcp.upstream.legacy_http import LegacyHttpUpstream
+from gateway.mcp.upstream.modern_http import ModernHttpUpstream
 from gateway.mcp.upstream.port import Upstream
 from gateway.mcp.upstream.sse import SseUpstream
 from gateway.mcp.upstream.stdio import StdioUpstream
@@ -61,7 +62,7 @@ class Upstreams:
         made = self._made.get(connection.server_id)
         return made.upstream if made is not None and made.connection == connection else None
 
-    def make(self, connection: Connection) -> HttpUpstream | SseUpstream | StdioUpstream:
+    def make(self, connection: Connection) -> ModernHttpUpstream | LegacyHttpUpstream | SseUpstream | StdioUpstream:
         """A new upstream that is the caller's to close."""
         match connection.transport:
             case "stdio":
@@ -69,7 +70,8 @@ class Upstreams:
             case "sse":
                 return SseUpstream(connection, self._egress, self._clock)
             case "streamable-http":
-                return HttpUpstream(connection, self._egress)
+                http = ModernHttpUpstream if connection.era == "modern" else LegacyHttpUpstream
+                return http(connection, self._egress)
 
     def keep_only(self, server_ids: set[str]) -> None:
         for server_id in [known for known in self._made if known not in server_ids]:

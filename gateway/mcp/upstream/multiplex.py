@@ -173,7 +173,7 @@ class Multiplex:
             meta["progressToken"] = msgspec.Raw(b'"' + identifier + b'"')
             params = {**params, "_meta": msgspec.Raw(encode(meta))}
         if self.modern:
-            return params if outgoing.modern else translate.stamp(params, outgoing.capabilities)
+            return params if outgoing.modern else translate.stamp(params, outgoing.capabilities, outgoing.log_level)
         return translate.unstamp(params) if outgoing.modern else params
 
     def _rewrite(self, outgoing: Outgoing) -> translate.Rewrite:

@@ -66,6 +66,8 @@ class Outgoing:
         session: the client's session in the legacy era.
         capabilities: the client's capabilities, as JSON.
         param_headers: `Mcp-Param-*` headers, ready to be written.
+        origin: the server's name, where people must be told which of several asks for something.
+        log_level: from which on the client wants to hear log messages; `None` for none.
     """
 
     principal: Principal
@@ -77,6 +79,8 @@ class Outgoing:
     session: LegacySession | None
     capabilities: bytes
     param_headers: bytes = b""
+    origin: str | None = None
+    log_level: str | None = None
 
 
 @dataclass(slots=True)
@@ -88,6 +92,7 @@ class Answer:
         body: a JSON-RPC message, empty if there is none or if `stream` is given.
         stream: whole events; closing it cancels the call upstream.
         large: `stream` is not events but the pieces of one large JSON body.
+        patient: a person may be thinking about it, so its deadlines are longer.
         outcome: `ok`, `tool_error` or `error`; of a stream it is known when the stream has ended.
         error_code: of a JSON-RPC error.
     """
@@ -96,6 +101,7 @@ class Answer:
     body: bytes = b""
     stream: AsyncIterator[bytes] | None = None
     large: bool = False
+    patient: bool = False
     headers: tuple[tuple[bytes, bytes], ...] = ()
     outcome: str = "ok"
     error_code: int | None = None

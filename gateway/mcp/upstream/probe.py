@@ -16,7 +16,7 @@ import msgspec
 
 from gateway.mcp import envelope, protocol, sse
 from gateway.mcp.envelope import Message, Params, ProtocolError, decode_error, decode_message, encode
-from gateway.mcp.upstream.http import HttpUpstream
+from gateway.mcp.upstream.legacy_http import LegacyHttpUpstream
 from gateway.mcp.upstream.port import Answer, NotSent, Outgoing, Upstream
 from gateway.mcp.upstream.sse import SseUpstream
 from gateway.mcp.upstream.stdio import StdioUpstream
@@ -50,7 +50,7 @@ class _Opening(msgspec.Struct):
     capabilities: dict[str, Any] = {}
     serverInfo: dict[str, Any] = {}
     instructions: str | None = None
-    meta: dict[str, Any] = msgspec.field(default_factory=dict, name="_meta")
+    meta: dict[str, Any] = msgspec.field(default_factory=dict[str, Any], name="_meta")
 
 
 class Prober:
@@ -102,7 +102,7 @@ class Prober:
 
     async def _look_as_legacy(self, connection: Connection) -> Offer:
         legacy = self._upstreams.make(replace(connection, era="legacy", protocol_version=None))
-        assert isinstance(legacy, HttpUpstream | SseUpstream)
+        assert isinstance(legacy, LegacyHttpUpstream | SseUpstream)
         try:
             return await self._read(legacy, connection, _decode_opening(await legacy.introduce(_prober(connection))))
         finally:
@@ -134,14 +134,14 @@ class Prober:
             offered += found
             ttls += [ttl] if ttl else []
         modern = bool(opening.supportedVersions)
-        info = opening.serverInfo or opening.meta.get(protocol.META_SERVER_INFO) or {}
+        info: Any = opening.serverInfo or opening.meta.get(protocol.META_SERVER_INFO)
         return Offer(
             reachable=True,
             endpoint_url=connection.url,
             transport=connection.transport,
             era="modern" if modern else "legacy",
             protocol_version=protocol.MODERN if modern else opening.protocolVersion,
-            server_info=info if isinstance(info, dict) else {},
+            server_info=cast("dict[str, Any]", info) if isinstance(info, dict) else {},
             capabilities=opening.capabilities,
             instructions=opening.instructions,
             offered=tuple(offered),
@@ -266,7 +266,7 @@ def _prober(connection: Connection | None) -> Principal:
 
 
 def _outgoing(connection: Connection | None, method: str, params: Params) -> Outgoing:
-    meta = {protocol.META_VERSION: protocol.MODERN, protocol.META_CAPABILITIES: {}}
+    meta: dict[str, Any] = {protocol.META_VERSION: protocol.MODERN, protocol.META_CAPABILITIES: {}}
     return Outgoing(
         principal=_prober(connection),
         id=b"1",

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
 from gateway.mcp import protocol, sse, translate
 from gateway.mcp.upstream.backoff import Backoff
+from gateway.mcp.upstream.exchange import discard, header_lines, is_events
 from gateway.mcp.upstream.multiplex import Multiplex
 from gateway.mcp.upstream.pool import ConnectionFailed, Pool, Response
 from gateway.mcp.upstream.port import Answer, NotSent, OutcomeUnknown, Outgoing, UpstreamFailure
-from registry.core.egress import EgressRefused, EgressTimeout, EgressUnreachable, HeaderInvalid, UrlInvalid, vet_url
+from registry.core.egress import EgressRefused, EgressTimeout, EgressUnreachable, UrlInvalid, vet_url
 from registry.core.version import VERSION
 
 if TYPE_CHECKING:
@@ -190,8 +190,8 @@ class _Session:
         """
         head = f"GET {self._target.request_target} HTTP/1.1\r\naccept: text/event-stream\r\n".encode()
         response = await self._exchange(head + self._common + b"\r\n", b"")
-        if response.status != 200 or response.stream is None or not _is_events(response):
-            await _discard(response)
+        if response.status != 200 or response.stream is None or not is_events(response):
+            await discard(response)
             raise NotSent(self._slug, f"it did not open an event stream (HTTP {response.status})")
         self._stream = response.stream
         named: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -261,7 +261,7 @@ class _Session:
         try:
             async with asyncio.timeout(self._post_seconds):
                 response = await self._exchange(head, message)
-                await _discard(response)
+                await discard(response)
             return self._refusal(response.status)
         except UpstreamFailure as error:
             return error
@@ -290,18 +290,4 @@ class _Session:
 
 def _common(target: Target, headers: tuple[tuple[str, str], ...]) -> bytes:
     lines = [f"host: {target.authority}", "accept-encoding: identity", f"user-agent: gatehouse/{VERSION}"]
-    for name, value in headers:
-        if any(character in name + value for character in "\r\n\0"):
-            raise HeaderInvalid(f"The header {name!r} has a line break: remove it.", field="headers")
-        lines.append(f"{name}: {value}")
-    return ("\r\n".join(lines) + "\r\n").encode()
-
-
-def _is_events(response: Response) -> bool:
-    return response.content_type.startswith(b"text/event-stream")
-
-
-async def _discard(response: Response) -> None:
-    if response.stream is not None:
-        with suppress(ConnectionFailed):
-            await translate.close(response.stream)
+    return ("\r\n".join([*lines, *header_lines(headers)]) + "\r\n").encode()
