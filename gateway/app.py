@@ -46,6 +46,7 @@ from gateway.mcp.sessions import LegacySessions
 from gateway.mcp.upstream.local import SLUG, LocalUpstream
 from gateway.mcp.upstream.manager import Upstreams
 from gateway.mcp.upstream.probe import Prober
+from gateway.mcp.visits import Visits
 from mcp_tools.health import HealthTools
 from mcp_tools.servers import ServerTools
 from mcp_tools.tool import Toolbox
@@ -135,6 +136,7 @@ class Application:
         usage = UsageService(database)
         health = HealthService(database, clock)
         self._ready = False
+        self._addresses = ClientAddress(settings.trusted_proxies)
         self._wire_data_path(settings, host, events, servers, usage, health)
         self._wire_api(settings, host, identity, servers, health)
 
@@ -145,7 +147,7 @@ class Application:
             self.database,
             self._authenticator,
             IdempotencyStore(self._clock, self._master),
-            ClientAddress(settings.trusted_proxies),
+            self._addresses,
             MemoryRateLimiter() if settings.rate_limits == "on" else None,
             self._refresh.settled,
         )
@@ -198,7 +200,9 @@ class Application:
         self.caller = ToolCaller(router)
         sessions = LegacySessions(Sealer(self._master, "sessions"), self._clock)
         hosts = HostPolicy(host, settings.public_url, settings.allowed_hosts)
-        self._mcp = McpEndpoint(Handler(self._authenticator, router, sessions), hosts, settings.max_body_bytes)
+        visits = Visits(settings.public_calls_per_minute if settings.rate_limits == "on" else None, self._clock)
+        handler = Handler(self._authenticator, router, sessions, visits)
+        self._mcp = McpEndpoint(handler, hosts, settings.max_body_bytes, self._addresses.of)
 
     async def prepare(self) -> FirstRun | None:
         """Bring the database to the newest schema, and fill an empty one."""

@@ -5,23 +5,28 @@ Sources: specification 2026-07-28 transports/streamable-http and basic; 2025-11-
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from gateway.auth.credentials import CredentialMissing
 from gateway.mcp import envelope, headers, protocol
+from gateway.mcp.catalog import place_of
 from gateway.mcp.envelope import Message, Params, ProtocolError, params_of, text_param
 from gateway.mcp.flights import ClientGone
 from gateway.mcp.request import Request
 from gateway.mcp.router import Router, initialize_result
 from gateway.mcp.upstream.port import Answer
+from gateway.mcp.visits import TooManyVisits
 
 if TYPE_CHECKING:
     from gateway.mcp.catalog import View
     from gateway.mcp.flights import Receive
     from gateway.mcp.headers import McpHeaders, RawHeaders
     from gateway.mcp.sessions import LegacySession, LegacySessions
+    from gateway.mcp.visits import Visits
     from registry.identity.principal import Principal
 
 _MODERN = tuple(version.encode() for version in protocol.MODERN_VERSIONS)
@@ -44,6 +49,10 @@ class Address:
     """Which MCP endpoint was addressed: all servers (`slug` is `None`), or one."""
 
     slug: str | None
+
+    @property
+    def place(self) -> str:
+        return place_of(self.slug)
 
 
 class Meta(msgspec.Struct, gc=False):
@@ -69,15 +78,25 @@ def address_of(path: str) -> Address | None:
 
 
 class Handler:
-    def __init__(self, authenticator: Authenticator, router: Router, sessions: LegacySessions) -> None:
+    def __init__(self, authenticator: Authenticator, router: Router, sessions: LegacySessions, visits: Visits) -> None:
         self._authenticator = authenticator
         self._router = router
         self._sessions = sessions
+        self._visits = visits
 
     async def handle(
-        self, method: str, address: Address, raw_headers: RawHeaders, body: bytes, receive: Receive | None
+        self,
+        method: str,
+        address: Address,
+        raw_headers: RawHeaders,
+        body: bytes,
+        receive: Receive | None,
+        client: Callable[[], str],
     ) -> Answer:
         """Answer one exchange.
+
+        Args:
+            client: finds the client's address, which only callers without a credential are counted by.
 
         Raises:
             Unauthenticated: no good credential.
@@ -85,7 +104,10 @@ class Handler:
         """
         principal = self._authenticator.cached(raw_headers)
         if principal is None:
-            principal = await self._authenticator.authenticate(raw_headers)
+            try:
+                principal = await self._identify(address, raw_headers, client)
+            except TooManyVisits as error:
+                return _too_many(body, error)
         view = self._router.catalog.of(principal.org_id).view(address.slug, principal)
         if view is None:
             missing = ProtocolError(protocol.INVALID_REQUEST, f"There is no server {address.slug!r} here.", status=404)
@@ -103,6 +125,17 @@ class Handler:
             return await self._legacy(principal, view, message, given, receive, len(body))
         except ProtocolError as error:
             return _refused(identifier, error, modern=modern)
+
+    async def _identify(self, address: Address, raw_headers: RawHeaders, client: Callable[[], str]) -> Principal:
+        """Who is calling. Only a request without any credential is a visit; a wrong one is never taken for none."""
+        try:
+            return await self._authenticator.authenticate(raw_headers)
+        except CredentialMissing:
+            visitor = self._router.catalog.visitor(address.place)
+            if visitor is None:
+                raise
+        self._visits.count(client())
+        return visitor
 
     # -- modern era
 
@@ -215,13 +248,23 @@ def _meta_of(params: Params) -> Meta:
 
 
 def _unsupported(requested: str) -> ProtocolError:
-    supported = [*protocol.MODERN_VERSIONS, *protocol.LEGACY_VERSIONS]
+    supported = list(protocol.MODERN_VERSIONS)
     return ProtocolError(
         protocol.UNSUPPORTED_VERSION,
         "Unsupported protocol version",
         data={"supported": supported, "requested": requested},
         status=400,
     )
+
+
+def _too_many(body: bytes, error: TooManyVisits) -> Answer:
+    try:
+        identifier = bytes(envelope.parse(body).id)
+    except ProtocolError:
+        identifier = b""
+    answer = Answer(status=200 if identifier else 429, body=envelope.error(identifier, error))
+    answer.headers = ((b"retry-after", b"%d" % error.retry_after),)
+    return answer
 
 
 def _refused(identifier: bytes, error: ProtocolError, *, modern: bool) -> Answer:

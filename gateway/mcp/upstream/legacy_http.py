@@ -110,10 +110,10 @@ class LegacyHttpUpstream:
         body = envelope.notification(outgoing.method, outgoing.params)
         await self._post(session.upstream_ids[self._server_id], body)
 
-    async def introduce(self, principal: Principal) -> Message:
+    async def introduce(self, principal: Principal, capabilities: bytes) -> Message:
         """Open the session for this principal's modern requests; gives the server's `initialize` answer."""
-        session_id, message = await self._initialize(b"{}")
-        self._shared[principal.subject, b"{}"] = session_id
+        session_id, message = await self._initialize(capabilities)
+        self._shared[principal.subject, capabilities] = session_id
         return message
 
     async def end_session(self, session_id: bytes) -> None:

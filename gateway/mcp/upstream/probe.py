@@ -42,6 +42,14 @@ _LISTS: tuple[tuple[str, str, str, Kind, str], ...] = (
 )
 
 
+_CAPABILITIES: dict[str, Any] = {
+    # Some servers offer less to clients that can do less; what a caller cannot use, its own call will tell.
+    "elicitation": {"form": {}, "url": {}},
+    "sampling": {},
+    "roots": {"listChanged": True},
+}
+
+
 class _Opening(msgspec.Struct):
     """What an `initialize` or a `server/discover` result tells, whichever it is."""
 
@@ -104,7 +112,8 @@ class Prober:
         legacy = self._upstreams.make(replace(connection, era="legacy", protocol_version=None))
         assert isinstance(legacy, LegacyHttpUpstream | SseUpstream)
         try:
-            return await self._read(legacy, connection, _decode_opening(await legacy.introduce(_prober(connection))))
+            introduction = await legacy.introduce(_prober(connection), encode(_CAPABILITIES))
+            return await self._read(legacy, connection, _decode_opening(introduction))
         finally:
             await legacy.close()
 
@@ -266,7 +275,7 @@ def _prober(connection: Connection | None) -> Principal:
 
 
 def _outgoing(connection: Connection | None, method: str, params: Params) -> Outgoing:
-    meta: dict[str, Any] = {protocol.META_VERSION: protocol.MODERN, protocol.META_CAPABILITIES: {}}
+    meta: dict[str, Any] = {protocol.META_VERSION: protocol.MODERN, protocol.META_CAPABILITIES: _CAPABILITIES}
     return Outgoing(
         principal=_prober(connection),
         id=b"1",
@@ -275,7 +284,7 @@ def _outgoing(connection: Connection | None, method: str, params: Params) -> Out
         name=None,
         modern=True,
         session=None,
-        capabilities=b"{}",
+        capabilities=encode(_CAPABILITIES),
     )
 
 
