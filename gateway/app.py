@@ -22,6 +22,7 @@ from gateway.api.registry import auth as auth_api
 from gateway.api.registry import health as health_api
 from gateway.api.registry import organizations as organizations_api
 from gateway.api.registry import servers as servers_api
+from gateway.api.registry import tools as tools_api
 from gateway.api.shared import probes
 from gateway.api.shared.client import ClientAddress
 from gateway.api.shared.hosts import HostPolicy
@@ -29,6 +30,7 @@ from gateway.api.shared.rate_limits import MemoryRateLimiter
 from gateway.api.shared.route import Front
 from gateway.auth.authenticator import Authenticator
 from gateway.mcp.call import CallKeeping
+from gateway.mcp.caller import ToolCaller
 from gateway.mcp.catalog import Catalog
 from gateway.mcp.endpoint import McpEndpoint, Receive, Scope, Send
 from gateway.mcp.flights import Flights
@@ -38,11 +40,13 @@ from gateway.mcp.own import own_server
 from gateway.mcp.policies.permission import PermissionPolicy
 from gateway.mcp.records import Recorder
 from gateway.mcp.refresh import CatalogRefresh
+from gateway.mcp.request_state import RequestStates
 from gateway.mcp.router import Router
 from gateway.mcp.sessions import LegacySessions
 from gateway.mcp.upstream.local import SLUG, LocalUpstream
 from gateway.mcp.upstream.manager import Upstreams
 from gateway.mcp.upstream.probe import Prober
+from gateway.mcp.visits import Visits
 from mcp_tools.health import HealthTools
 from mcp_tools.servers import ServerTools
 from mcp_tools.tool import Toolbox
@@ -132,6 +136,7 @@ class Application:
         usage = UsageService(database)
         health = HealthService(database, clock)
         self._ready = False
+        self._addresses = ClientAddress(settings.trusted_proxies)
         self._wire_data_path(settings, host, events, servers, usage, health)
         self._wire_api(settings, host, identity, servers, health)
 
@@ -142,7 +147,7 @@ class Application:
             self.database,
             self._authenticator,
             IdempotencyStore(self._clock, self._master),
-            ClientAddress(settings.trusted_proxies),
+            self._addresses,
             MemoryRateLimiter() if settings.rate_limits == "on" else None,
             self._refresh.settled,
         )
@@ -155,6 +160,8 @@ class Application:
             servers_api.router(front, servers, self._discovery, operator_token=operator_token(settings.data_dir)),
             servers_api.discovery_router(front, servers, self._discovery),
             health_api.router(front, servers),
+            tools_api.router(front, self.caller, url=self.url),
+            tools_api.test_router(front, self.caller),
         ]
         self._api = behind_edge(create_api(routers, version=VERSION), settings, host)
 
@@ -188,10 +195,14 @@ class Application:
             upstreams=self._upstreams,
             keeping=CallKeeping([PermissionPolicy()], self._recorder, self._flights, self._clock),
             notices=self._notices,
+            states=RequestStates(Sealer(self._master, "request-states"), self._clock),
         )
+        self.caller = ToolCaller(router)
         sessions = LegacySessions(Sealer(self._master, "sessions"), self._clock)
         hosts = HostPolicy(host, settings.public_url, settings.allowed_hosts)
-        self._mcp = McpEndpoint(Handler(self._authenticator, router, sessions), hosts, settings.max_body_bytes)
+        visits = Visits(settings.public_calls_per_minute if settings.rate_limits == "on" else None, self._clock)
+        handler = Handler(self._authenticator, router, sessions, visits)
+        self._mcp = McpEndpoint(handler, hosts, settings.max_body_bytes, self._addresses.of)
 
     async def prepare(self) -> FirstRun | None:
         """Bring the database to the newest schema, and fill an empty one."""
@@ -314,9 +325,13 @@ def _welcome(settings: Settings, url: str, made: FirstRun | None) -> str:
             *(f"  {line}" for line in made.lines() if not line.startswith(("url=", "agent_"))),
             "",
             "Connect Claude Code with:",
-            f'  claude mcp add --transport http gatehouse {url}/mcp --header "Authorization: Bearer {made.agent_api_key}"',
+            f"  claude mcp add --transport http gatehouse {url}/mcp {_header(made.agent_api_key)}",
         ]
     return "\n".join(lines)
+
+
+def _header(key: str) -> str:
+    return f'--header "Authorization: Bearer {key}"'
 
 
 def serve(settings: Settings, host: str, port: int, workers: int = 1) -> int:

@@ -142,12 +142,14 @@ class ServerTools:
             return server_detail(server, await self._servers.capabilities(session, server))
 
     async def _register(self, principal: Principal, wanted: RegisterServer) -> ServerDetail:
-        fields = wanted.model_dump() | {"tags": tuple(wanted.tags)}
+        fields: dict[str, Any] = wanted.model_dump() | {"tags": tuple(wanted.tags)}
         server = await self._discovery.register(principal, Registration(**fields))
         return await self._get(principal, OneServer(server=server.id))
 
     async def _update(self, principal: Principal, wanted: UpdateServer) -> ServerDetail:
-        fields = wanted.model_dump(exclude={"server"}) | {"tags": None if wanted.tags is None else tuple(wanted.tags)}
+        fields: dict[str, Any] = wanted.model_dump(exclude={"server"}) | {
+            "tags": None if wanted.tags is None else tuple(wanted.tags)
+        }
         async with self._database.transaction() as session:
             server = await self._servers.get_by_id_or_slug(session, principal, wanted.server)
             await self._servers.update(session, principal, server.id, Changes(**fields))

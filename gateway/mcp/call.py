@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from registry.core.clock import Clock
 
 
+PATIENCE_SECONDS = 900.0
+"""Longest life of a call that waits for a person."""
+
+
 @dataclass(frozen=True, slots=True)
 class CallKeeping:
     """What every call needs around it."""
@@ -63,7 +67,8 @@ class CallUnderWay:
     def take_off(self) -> None:
         request, server = self._request, self._attempt.server
         flight = self._flight = Flight(
-            request.receive,
+            # A legacy client that loses its connection has not cancelled: it says so when it does.
+            request.receive if request.modern else None,
             request.principal.org_id,
             self._began + server.connection.deadlines.first_byte,
             lambda: OutcomeUnknown(server.slug, "it did not answer within its deadline"),
@@ -93,7 +98,8 @@ class CallUnderWay:
             async for chunk in stream:
                 size += len(chunk)
                 if self._flight is not None:
-                    self._flight.deadline = min(self._loop.time() + limits.idle, self._began + limits.total)
+                    most = PATIENCE_SECONDS if answer.patient else limits.total
+                    self._flight.deadline = min(self._loop.time() + limits.idle, self._began + most)
                 yield chunk
         except BaseException as error:  # noqa: BLE001 - it is raised again, as what it means
             raise self.failed(error) from None

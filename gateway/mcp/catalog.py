@@ -14,14 +14,15 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from gateway.mcp import protocol
 from gateway.mcp.definitions import Definition, read_definition
 from gateway.mcp.envelope import ProtocolError, encode
+from registry.identity.permissions import PUBLIC
+from registry.identity.principal import Principal
 
 if TYPE_CHECKING:
-    from registry.identity.principal import Principal
     from registry.servers.connection import Connection, Kind, ServerOffer
 
 PAGE = 1000
@@ -153,6 +154,8 @@ class OrgCatalog:
 
     def view(self, slug: str | None, principal: Principal) -> View | None:
         """What `principal` sees at `/mcp` (`slug` is `None`) or at one server's address; `None` for no such server."""
+        if principal.place is not None and principal.place != place_of(slug):
+            return None
         key = (slug, principal.grant)
         view = self._views.get(key)
         if view is None:
@@ -199,10 +202,23 @@ class Catalog:
         self._own = own
         self._ttl_seconds = ttl_seconds
         self._organisations: dict[str, OrgCatalog] = {}
+        self._visitors: dict[str, Principal] = {}
 
     def replace(self, org_id: str, offers: Sequence[ServerOffer]) -> None:
         servers = [compile_server(offer) for offer in offers]
         self._organisations[org_id] = OrgCatalog([*servers, self._own(org_id)], self._ttl_seconds)
+        self._open_to_visitors(org_id, [place_of(server.slug) for server in servers if server.public])
+
+    def visitor(self, place: str) -> Principal | None:
+        """Who a caller without a credential is at an address like `servers/notes`; `None` where it is not public."""
+        return self._visitors.get(place)
+
+    def _open_to_visitors(self, org_id: str, places: Iterable[str]) -> None:
+        for place in [place for place, visitor in self._visitors.items() if visitor.org_id == org_id]:
+            del self._visitors[place]
+        for place in places:
+            # The registry keeps public slugs unique over all organisations; should two meet, the first one stays.
+            self._visitors.setdefault(place, Principal(org_id, None, "public", PUBLIC, place=place))
 
     def of(self, org_id: str) -> OrgCatalog:
         catalog = self._organisations.get(org_id)
@@ -219,6 +235,11 @@ class Catalog:
         }
 
 
+def place_of(slug: str | None) -> str:
+    """The name of an address for `Principal.place`; empty for `/mcp`, which is nobody's only one."""
+    return f"servers/{slug}" if slug is not None else ""
+
+
 def compile_server(offer: ServerOffer) -> ServerEntry:
     metadata = offer.server_metadata
     capabilities = metadata.get("capabilities")
@@ -227,7 +248,7 @@ def compile_server(offer: ServerOffer) -> ServerEntry:
         title=offer.name,
         public=offer.public,
         price_usd=offer.price_usd or 0.0,
-        capabilities=capabilities if isinstance(capabilities, dict) else {},
+        capabilities=cast("dict[str, Any]", capabilities) if isinstance(capabilities, dict) else {},
         instructions=metadata.get("instructions"),
         ttl_ms=metadata.get("ttl_ms"),
         definitions=tuple(
@@ -287,7 +308,7 @@ def _cursor(last_name: str) -> str:
 
 
 def _page_after(last_names: Sequence[str], cursor: str) -> int:
-    """The page after the one that ends with the cursor's name; lists keep their order, so this survives small changes."""
+    """The page after the one that ends with the cursor's name; lists keep their order, so small changes do no harm."""
     try:
         name = base64.b64decode(cursor, altchars=b"-_", validate=True).decode()
         return last_names.index(name) + 1 if last_names[-1] != name else _no_page()

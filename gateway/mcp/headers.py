@@ -63,11 +63,12 @@ def read(headers: RawHeaders) -> McpHeaders:
         if attribute is not None:
             if getattr(found, attribute) is not None:
                 found.duplicate = name
-            setattr(found, attribute, value)
+            # The parser leaves the optional white space after a value.
+            setattr(found, attribute, value.strip(b" \t"))
         elif name.startswith(_PARAM):
             if name in found.params:
                 found.duplicate = name
-            found.params[name[len(_PARAM) :]] = value
+            found.params[name[len(_PARAM) :]] = value.strip(b" \t")
     return found
 
 
@@ -148,7 +149,7 @@ def invalid_param_headers(schema: Any) -> bool:
 
 def mirrored_params(declared: dict[tuple[str, ...], str], params: Params) -> dict[str, str]:
     """Header values, still unencoded, of the arguments that a tool wants mirrored."""
-    arguments = msgspec.json.decode(params["arguments"]) if "arguments" in params else {}
+    arguments: Any = msgspec.json.decode(params["arguments"]) if "arguments" in params else {}
     values = {token: _scalar(_at(arguments, path)) for path, token in declared.items()}
     return {token: value for token, value in values.items() if value is not None}
 

@@ -6,7 +6,8 @@ from registry.audit import models as audit
 from registry.core.db import Base
 from registry.identity import models as identity
 from registry.servers import models as servers
+from registry.sets import models as sets
 from registry.usage import models as usage
 
-MODULES = (audit, identity, servers, usage)
+MODULES = (audit, identity, servers, sets, usage)
 metadata = Base.metadata

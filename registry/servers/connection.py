@@ -73,7 +73,10 @@ class Offer:
 
 class Prober(Protocol):
     async def probe(self, connection: Connection, *, within: float) -> Offer:
-        """Reach the server, find its era and read all its lists, within so many seconds. Never raises for the server's faults."""
+        """Reach the server, find its era and read all its lists, within so many seconds.
+
+        What the server does wrong is told in the offer; only a refused address raises.
+        """
         ...
 
 

@@ -20,9 +20,17 @@ class ServerInvalid(Invalid):
 class StdioNeedsOperator(Forbidden):
     def __init__(self) -> None:
         super().__init__(
-            "Registering a command runs a program on the gateway's machine. It needs the permission gateway:operate and "
-            "proof of access to the machine: send the content of operator.token in the header X-Gatehouse-Operator "
-            "(`gatehouse servers add` does), or set GATEHOUSE_STDIO_API=on."
+            "Registering a command runs a program on the gateway's machine. It needs the permission gateway:operate "
+            "and proof of access to the machine: send the content of operator.token in the header "
+            "X-Gatehouse-Operator (`gatehouse servers add` does), or set GATEHOUSE_STDIO_API=on."
+        )
+
+
+class PublicSlugTaken(Conflict):
+    def __init__(self, slug: str) -> None:
+        super().__init__(
+            f"Another organisation has a public server at /servers/{slug}/mcp: a public address names no organisation, "
+            "so there can be only one. Register this server under another name to make it public."
         )
 
 

@@ -11,7 +11,7 @@ from registry.identity.principal import Principal
 from registry.servers.models import Capability, Server
 
 
-def live_servers(principal: Principal) -> Select[tuple[Server]]:
+def live_servers(principal: Principal) -> Select[Server]:
     """Servers that exist for this principal: its organisation's."""
     return select(Server).where(Server.org_id == principal.org_id, Server.deleted_at.is_(None))
 
@@ -49,6 +49,14 @@ async def page(
     total = await session.scalar(select(func.count()).select_from(query.subquery()))
     rows = await session.scalars(query.order_by(Server.created_at, Server.id).limit(limit).offset(offset))
     return rows.all(), total or 0
+
+
+async def public_slug_taken(session: Session, slug: str, server_id: str) -> bool:
+    """Whether another public server, of any organisation, has this slug."""
+    others = select(Server.id).where(
+        Server.slug == slug, Server.public.is_(True), Server.deleted_at.is_(None), Server.id != server_id
+    )
+    return await session.scalar(others.limit(1)) is not None
 
 
 async def slugs_like(session: Session, principal: Principal, stem: str) -> set[str]:

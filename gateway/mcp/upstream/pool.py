@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 import httptools
@@ -340,10 +341,8 @@ class Pool:
         self._idle.append(connection)
 
     def discard(self, connection: _Connection) -> None:
-        try:
+        with suppress(ValueError):
             self._idle.remove(connection)
-        except ValueError:
-            pass
 
     async def close(self) -> None:
         while self._idle:

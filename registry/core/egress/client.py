@@ -308,9 +308,8 @@ def _request_headers(given: Mapping[str, str], content_type: str | None) -> dict
             raise HeaderInvalid(f"The header {name} is set by the client itself; leave it out.", field="headers")
         headers[name] = value.strip(" \t")
     names = _lowered(headers)
-    for name, value in (("Accept", "*/*"), ("User-Agent", USER_AGENT), ("Content-Type", content_type)):
-        if value is not None and name.lower() not in names:
-            headers[name] = value
+    ours = {"Accept": "*/*", "User-Agent": USER_AGENT, "Content-Type": content_type}
+    headers |= {name: value for name, value in ours.items() if value is not None and name.lower() not in names}
     headers["Accept-Encoding"] = ACCEPT_ENCODING
     return headers
 
