@@ -88,6 +88,8 @@ def to_legacy(identifier: bytes) -> Rewrite:
             meta = decode_params(result["_meta"])
             if meta.pop(protocol.META_SERVER_INFO, None) is not None:
                 result["_meta"] = msgspec.Raw(encode(meta))
+            if not meta:
+                del result["_meta"]
         return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (identifier, encode(result))
 
     return rewrite

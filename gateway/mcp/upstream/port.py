@@ -1,6 +1,7 @@
 """The port to an upstream server: what the router asks of every transport, and how a call can fail.
 
-Implementations: `http` (streamable HTTP, both eras), `stdio` (a supervised child), `local` (the gateway's own tools).
+Implementations: `http` (streamable HTTP, both eras), `sse` (its predecessor), `stdio` (a supervised child),
+`openapi` (a REST service), `local` (the gateway's own tools).
 Each ends every call in one of three ways: done (an `Answer`), `NotSent`, or `OutcomeUnknown`.
 """
 
@@ -22,6 +23,11 @@ class UpstreamFailure(ProtocolError):
     """A call that did not end in an answer from the server."""
 
     kind = "unknown"
+
+    @property
+    def reason(self) -> str:
+        """What happened, without the words around it."""
+        return self.data["reason"]
 
 
 class NotSent(UpstreamFailure):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,6 +18,7 @@ from gateway.mcp import envelope, protocol, sse
 from gateway.mcp.envelope import Message, Params, ProtocolError, decode_error, decode_message, encode
 from gateway.mcp.upstream.legacy_http import LegacyHttpUpstream
 from gateway.mcp.upstream.port import Answer, NotSent, Outgoing, Upstream
+from gateway.mcp.upstream.sse import SseUpstream
 from gateway.mcp.upstream.stdio import StdioUpstream
 from registry.core.errors import GatehouseError
 from registry.identity.principal import Principal
@@ -84,18 +86,19 @@ class Prober:
         return replace(offer, response_time_ms=round((self._clock.monotonic() - began) * 1000, 1))
 
     async def _look(self, connection: Connection) -> Offer:
-        last: ProtocolError | None = None
-        for candidate in _candidates(connection):
-            try:
-                return await self._look_at(candidate)
-            except ProtocolError as error:
-                last = last or error
-        assert last is not None
-        raise last
+        try:
+            return await self._look_at(connection)
+        except ProtocolError as error:
+            for candidate in _others(connection, error):
+                with suppress(ProtocolError):
+                    return await self._look_at(candidate)
+            raise
 
     async def _look_at(self, connection: Connection) -> Offer:
         if connection.transport == "stdio":
             return await self._look_at_child(connection)
+        if connection.transport == "sse":
+            return await self._look_as_legacy(connection)
         modern = self._upstreams.make(replace(connection, era="modern"))
         try:
             opening = await _discover(modern)
@@ -103,10 +106,16 @@ class Prober:
                 return await self._read(modern, connection, opening)
         finally:
             await modern.close()
+        return await self._look_as_legacy(connection)
+
+    async def _look_as_legacy(self, connection: Connection) -> Offer:
         legacy = self._upstreams.make(replace(connection, era="legacy", protocol_version=None))
-        assert isinstance(legacy, LegacyHttpUpstream)
+        assert isinstance(legacy, LegacyHttpUpstream | SseUpstream)
         try:
-            introduction = await legacy.introduce(_prober(connection), encode(_CAPABILITIES))
+            if isinstance(legacy, SseUpstream):
+                introduction = await legacy.introduce(_prober(connection))
+            else:
+                introduction = await legacy.introduce(_prober(connection), encode(_CAPABILITIES))
             return await self._read(legacy, connection, _decode_opening(introduction))
         finally:
             await legacy.close()
@@ -158,12 +167,16 @@ class Prober:
         )
 
 
-def _candidates(connection: Connection) -> list[Connection]:
-    """The address as given; of a bare host also the paths where servers usually answer."""
+def _others(connection: Connection, error: ProtocolError) -> list[Connection]:
+    """Where else the server may be meant to answer: on a bare host, and in the transport that came before."""
     url = connection.url
-    if url is None or url.rstrip("/").count("/") > 2:
-        return [connection]
-    return [connection, replace(connection, url=url.rstrip("/") + "/mcp")]
+    if url is None or (isinstance(error, NotSent) and "HTTP" not in error.message):
+        # Nothing is there at all, or what is there refused in the words of MCP.
+        return []
+    if url.rstrip("/").count("/") > 2:
+        return [replace(connection, transport="sse")] if connection.transport == "streamable-http" else []
+    bare = url.rstrip("/")
+    return [replace(connection, url=bare + "/mcp"), replace(connection, url=bare + "/sse", transport="sse")]
 
 
 async def _discover(upstream: Upstream) -> _Opening | None:
