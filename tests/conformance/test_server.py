@@ -1,4 +1,4 @@
-"""The suite's server scenarios: straight at the server first, then at the gateway in front of it, over all era pairs."""
+"""The suite's server scenarios: straight at the server first, then at the gateway before it, over all era pairs."""
 
 from __future__ import annotations
 
