@@ -46,6 +46,8 @@ class Offer:
         self.changed_prompts = False
         self.versions = 0
         """How often the watched resource was changed."""
+        self.waiting = self.cancelled = 0
+        """Calls that go on until they are cancelled, and those that were."""
 
     def session_of(self, ctx: Any) -> Session | None:
         """The legacy session of a request."""

@@ -136,6 +136,26 @@ async def reconnection(call: Call, offer: Offer) -> Content:
     return [text("answered after the reconnection")]
 
 
+# -- cancelling
+
+
+@tool("wait", "Waits until it is cancelled.")
+async def wait(call: Call, offer: Offer) -> Content:
+    offer.waiting += 1
+    try:
+        await anyio.sleep_forever()
+    except anyio.get_cancelled_exc_class():
+        offer.cancelled += 1
+        raise
+    finally:
+        offer.waiting -= 1
+
+
+@tool("waits", "Tells how many calls of `wait` go on and how many were cancelled.")
+async def waits(call: Call, offer: Offer) -> Content:
+    return [text(f"waiting={offer.waiting} cancelled={offer.cancelled}")]
+
+
 # -- changes
 
 
@@ -226,6 +246,11 @@ async def elicitation(call: Call, offer: Offer) -> Content:
 @tool("test_streaming_elicitation", "Asks the user to confirm.")
 async def streaming_elicitation(call: Call, offer: Offer) -> Content:
     return await _elicited(call, forms.elicit("Shall it go on?", {"ok": {"type": "boolean"}}), "User response")
+
+
+@tool("elicitation_by_url", "Sends the user to a page.")
+async def elicitation_by_url(call: Call, offer: Offer) -> Content:
+    return await _elicited(call, forms.elicit_by_url("Please look at this.", "https://example.com/page"))
 
 
 @tool("test_elicitation_sep1034_defaults", "Asks with a default value of every type.")
