@@ -48,9 +48,7 @@ async def test_the_gateway_passes(
     judge(f"{revision} to {era}", results, revision)
 
 
-async def through_gateway(
-    suite: Suite, gateway: RunningGateway, server: ConformanceServer, revision: str
-) -> Results:
+async def through_gateway(suite: Suite, gateway: RunningGateway, server: ConformanceServer, revision: str) -> Results:
     """Run against one server's own address, which the operator has opened: the suite can send no credential."""
     body = {"name": f"conformance-{revision}-{server.era}", "base_url": server.url, "public": True}
     answer = gateway.rest("POST", "/v1/mcp/servers", body)

@@ -153,7 +153,7 @@ def make_server() -> Server[Any]:
         NAME,
         version="1.0.0",
         instructions="Offers what the conformance suite asks for.",
-        cache_hints={method: public for method in _LISTS} | {"resources/read": CacheHint()},
+        cache_hints=dict.fromkeys(_LISTS, public) | {"resources/read": CacheHint()},
         get_tool_input_schema=handlers.input_schema,
         on_list_tools=handlers.list_tools,
         on_call_tool=handlers.call_tool,
