@@ -71,6 +71,7 @@ class McpEndpoint:
                 protocol.INVALID_REQUEST, f"The body is larger than {self._max_body_bytes} bytes.", status=413
             )
             answer = Answer(status=413, body=envelope.error(identifier, failure), headers=((b"connection", b"close"),))
+            await self._drain(receive)
         except GatehouseError as error:
             answer = _failed(error)
         except Exception:
@@ -112,6 +113,15 @@ class McpEndpoint:
                 raise _TooLarge
             pieces.append(piece)
         return b"".join(pieces)
+
+    async def _drain(self, receive: Receive) -> None:
+        """Read on for a while: a connection closed with bytes unread is reset, and the answer lost with it."""
+        left = 4 * self._max_body_bytes
+        while left > 0:
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if message["type"] == "http.disconnect" or not message.get("more_body"):
+                return
 
 
 class _TooLarge(Exception):

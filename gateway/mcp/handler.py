@@ -62,6 +62,7 @@ class Meta(msgspec.Struct, gc=False):
 
     version: str = msgspec.field(default="", name=protocol.META_VERSION)
     capabilities: msgspec.Raw = msgspec.field(default=envelope.ABSENT, name=protocol.META_CAPABILITIES)
+    log_level: str | None = msgspec.field(default=None, name=protocol.META_LOG_LEVEL)
 
 
 _decode_meta = msgspec.json.Decoder(Meta).decode
@@ -160,7 +161,9 @@ class Handler:
         named_by = protocol.NAMED_BY.get(message.method)
         headers.check_mirrors(given, message.method, text_param(params, named_by) if named_by else None)
         capabilities = bytes(meta.capabilities)
-        request = Request(principal, view, message, params, True, None, given, capabilities, receive, size)
+        request = Request(
+            principal, view, message, params, True, None, given, capabilities, receive, size, meta.log_level
+        )
         return await self._router.handle(request)
 
     # -- legacy era
@@ -176,7 +179,8 @@ class Handler:
             return Answer(status=202)
         params = params_of(message)
         capabilities = session.capabilities
-        request = Request(principal, view, message, params, False, session, given, capabilities, receive, size)
+        level = session.log_level
+        request = Request(principal, view, message, params, False, session, given, capabilities, receive, size, level)
         return await self._router.handle(request)
 
     def _initialize(self, principal: Principal, view: View, message: Message) -> Answer:
@@ -209,7 +213,9 @@ class Handler:
         return session
 
     def _hear(self, session: LegacySession, message: Message) -> None:
-        """Take a notification; answers to requests of ours find nobody, for none are sent."""
+        """Take a notification, or the answer to a request that was sent to the client."""
+        if message.is_answer:
+            session.hear(message)
         if message.method == "notifications/cancelled":
             flight = session.calls.get(bytes(params_of(message).get("requestId", envelope.ABSENT)))
             if flight is not None:
@@ -246,7 +252,7 @@ def _meta_of(params: Params) -> Meta:
 
 
 def _unsupported(requested: str) -> ProtocolError:
-    supported = [*protocol.MODERN_VERSIONS, *protocol.LEGACY_VERSIONS]
+    supported = list(protocol.MODERN_VERSIONS)
     return ProtocolError(
         protocol.UNSUPPORTED_VERSION,
         "Unsupported protocol version",

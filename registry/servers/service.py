@@ -94,6 +94,13 @@ class Changes:
     public: bool | None = None
     price_usd: float | None = None
     deadlines: Deadlines | None = None
+    command: str | None = None
+    proof: bool = False
+
+    @property
+    def touches_program(self) -> bool:
+        """Changes what a stdio server runs."""
+        return self.command is not None or self.args is not None or self.env is not None
 
 
 class ServerService:
@@ -119,8 +126,8 @@ class ServerService:
         """
         principal.require("mcp:servers:create")
         transport = _transport_of(registration)
-        if transport == "stdio" and not (principal.operates and (registration.proof or self._stdio_without_proof)):
-            raise StdioNeedsOperator
+        if transport == "stdio":
+            self._require_operator(principal, proof=registration.proof)
         if registration.public and not principal.may(OPERATE):
             raise PublicNeedsOperator
         if not registration.name.strip():
@@ -137,6 +144,10 @@ class ServerService:
             headers=tuple(registration.headers.items()),
             deadlines=registration.deadlines,
         )
+
+    def _require_operator(self, principal: Principal, *, proof: bool) -> None:
+        if not (principal.operates and (proof or self._stdio_without_proof)):
+            raise StdioNeedsOperator
 
     async def register(
         self, session: Session, principal: Principal, registration: Registration, connection: Connection, offer: Offer
@@ -256,12 +267,10 @@ class ServerService:
         server = await self._find(session, principal, server_id)
         if changes.public and not principal.may(OPERATE):
             raise PublicNeedsOperator
-        if (
-            server.transport == "stdio"
-            and (changes.args is not None or changes.env is not None)
-            and not principal.operates
-        ):
-            raise StdioNeedsOperator
+        if changes.touches_program:
+            if server.transport != "stdio":
+                raise ServerInvalid("Only a stdio server has a command, args and env.", field="command")
+            self._require_operator(principal, proof=changes.proof)
         if changes.name is not None and changes.name != server.name:
             if await queries.find_by_name(session, principal, changes.name):
                 raise ServerNameTaken(changes.name)
@@ -275,7 +284,7 @@ class ServerService:
         return server
 
     def _apply(self, server: Server, changes: Changes) -> None:
-        for name in ("description", "environment", "status", "base_url", "public", "price_usd"):
+        for name in ("description", "environment", "status", "base_url", "command", "public", "price_usd"):
             if (value := getattr(changes, name)) is not None:
                 setattr(server, name, value)
         for name in ("tags", "args"):
