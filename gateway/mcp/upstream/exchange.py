@@ -177,8 +177,16 @@ def _head(path: str, authority: str, headers: tuple[tuple[str, str], ...]) -> by
         "accept-encoding: identity",
         f"user-agent: gatehouse/{VERSION}",
     ]
+    return ("\r\n".join([*lines, *header_lines(headers)]) + "\r\n").encode()
+
+
+def header_lines(headers: tuple[tuple[str, str], ...]) -> list[str]:
+    """A server's registered headers as they are written.
+
+    Raises:
+        HeaderInvalid: one could be read as something else.
+    """
     for name, value in headers:
         if any(character in name + value for character in "\r\n\0"):
             raise HeaderInvalid(f"The header {name!r} has a line break: remove it.", field="headers")
-        lines.append(f"{name}: {value}")
-    return ("\r\n".join(lines) + "\r\n").encode()
+    return [f"{name}: {value}" for name, value in headers]

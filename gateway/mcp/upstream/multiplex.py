@@ -101,14 +101,18 @@ class Multiplex:
         finally:
             self._pending.pop(identifier, None)
 
-    async def initialize(self, version: str) -> Message:
+    async def initialize(self, version: str, capabilities: bytes = b"{}") -> Message:
         """Open a session with a legacy server; gives its answer.
 
         Raises:
             NotSent, OutcomeUnknown: there is no session.
         """
-        params = {"protocolVersion": version, "capabilities": {}, "clientInfo": translate.CLIENT}
-        answer = await self.ask("initialize", {name: msgspec.Raw(encode(value)) for name, value in params.items()})
+        params: Params = {
+            "protocolVersion": msgspec.Raw(encode(version)),
+            "capabilities": msgspec.Raw(capabilities),
+            "clientInfo": msgspec.Raw(encode(translate.CLIENT)),
+        }
+        answer = await self.ask("initialize", params)
         if bytes(answer.error):
             raise NotSent(self._slug, "it refused the handshake")
         await self._line.write(envelope.notification("notifications/initialized"), None)
@@ -173,7 +177,7 @@ class Multiplex:
             meta["progressToken"] = msgspec.Raw(b'"' + identifier + b'"')
             params = {**params, "_meta": msgspec.Raw(encode(meta))}
         if self.modern:
-            return params if outgoing.modern else translate.stamp(params, outgoing.capabilities)
+            return params if outgoing.modern else translate.stamp(params, outgoing.capabilities, outgoing.log_level)
         return translate.unstamp(params) if outgoing.modern else params
 
     def _rewrite(self, outgoing: Outgoing) -> translate.Rewrite:
