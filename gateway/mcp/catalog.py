@@ -260,7 +260,7 @@ class OrgCatalog:
 
     def _entries_of(self, made: SetOffer) -> list[Entry]:
         """What a set offers, named before anybody's permissions: a name means the same to everybody."""
-        offers = {
+        offers: dict[str, dict[tuple[Kind, str], Definition]] = {
             slug: {(definition.kind, definition.name): definition for definition in server.definitions}
             for slug, server in self.servers.items()
         }

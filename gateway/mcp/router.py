@@ -281,8 +281,10 @@ def _safe_to_repeat(attempt: Attempt) -> bool:
 def capabilities(view: View) -> dict[str, object]:
     """What the gateway offers at an address, to clients of either era."""
     offered: dict[str, object] = {"tools": {"listChanged": True}, "logging": {}}
-    # A server may offer resources that it does not list; a set offers what it lists.
-    names = {name for server in view.servers for name in server.capabilities} if view.curated is None else set[str]()
+    names = {name for server in view.servers for name in server.capabilities}
+    if view.curated is not None:
+        # A server may offer what it does not list; a set offers what it lists.
+        names &= {"completions"}
     if "resources" in names or view.entries["resource"] or view.entries["template"]:
         offered["resources"] = {"subscribe": True, "listChanged": True}
     if "prompts" in names or view.entries["prompt"]:
