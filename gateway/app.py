@@ -43,6 +43,7 @@ from gateway.mcp.refresh import CatalogRefresh
 from gateway.mcp.request_state import RequestStates
 from gateway.mcp.router import Router
 from gateway.mcp.sessions import LegacySessions
+from gateway.mcp.tasks import TaskIds
 from gateway.mcp.upstream.local import SLUG, LocalUpstream
 from gateway.mcp.upstream.manager import Upstreams
 from gateway.mcp.upstream.probe import Prober
@@ -192,9 +193,10 @@ class Application:
             keeping=CallKeeping(policies, self._recorder, self._flights, clock, stop.recheck),
             notices=self._notices,
             states=RequestStates(Sealer(self._master, "request-states"), clock),
+            tasks=TaskIds(Sealer(self._master, "tasks")),
         )
         self.caller = ToolCaller(router)
-        sessions = LegacySessions(Sealer(self._master, "sessions"), clock)
+        sessions = LegacySessions(Sealer(self._master, "sessions"), clock, self._upstreams.end_sessions)
         visits = Visits(settings.public_calls_per_minute if settings.rate_limits == "on" else None, clock)
         handler = Handler(self._authenticator, router, sessions, visits)
         self._mcp = McpEndpoint(handler, self._hosts, settings.max_body_bytes, self._addresses.of)

@@ -181,7 +181,10 @@ class Handler:
         capabilities = session.capabilities
         level = session.log_level
         request = Request(principal, view, message, params, False, session, given, capabilities, receive, size, level)
-        return await self._router.handle(request)
+        answer = await self._router.handle(request)
+        if answer.stream is not None and not answer.large:
+            answer.stream = session.replay.record(answer.stream)
+        return answer
 
     def _initialize(self, principal: Principal, view: View, message: Message) -> Answer:
         params = params_of(message)
@@ -233,6 +236,9 @@ class Handler:
         if method == "DELETE":
             self._sessions.end(principal, session)
             return Answer(status=204)
+        again = session.replay.resume(given.last_event_id) if given.last_event_id else None
+        if again is not None:
+            return self._router.attend(principal, receive, again)
         return self._router.listen(principal, view, session, receive)
 
 
