@@ -32,7 +32,7 @@ PATHS = [
     "modern to legacy",
     "modern to modern",
 ]
-SECONDS = 10.0
+SECONDS = 30.0
 MODES: dict[str, Any] = {"legacy": "legacy", "modern": MODERN}
 VERSIONS = {"legacy": LEGACY, "modern": MODERN}
 
