@@ -47,6 +47,7 @@ from gateway.mcp.upstream.local import SLUG, LocalUpstream
 from gateway.mcp.upstream.manager import Upstreams
 from gateway.mcp.upstream.probe import Prober
 from gateway.mcp.visits import Visits
+from gateway.mcp.watch import Watches
 from mcp_tools.emergency import EmergencyTools
 from mcp_tools.health import HealthTools
 from mcp_tools.servers import ServerTools
@@ -66,7 +67,7 @@ from registry.health.service import HealthService
 from registry.identity.first_run import FirstRun, Preset, ensure_first_run, operator_token
 from registry.identity.service import IdentityService
 from registry.migrations.runner import migrate
-from registry.servers.discovery import Discovery
+from registry.servers.discovery import Discovery, discoverer
 from registry.servers.events import CatalogChanged
 from registry.servers.service import ServerService
 from registry.sets.events import SetChanged
@@ -75,7 +76,7 @@ from registry.usage.service import UsageService
 
 if TYPE_CHECKING:
     from registry.core.settings import Settings
-    from registry.servers.connection import ServerOffer
+    from registry.servers.connection import Connection, ServerOffer
     from registry.sets.members import SetOffer
 
 log = structlog.get_logger(__name__)
@@ -175,7 +176,8 @@ class Application:
         self._flights = Flights()
         self._recorder = Recorder(services.usage.write, durable=settings.audit == "durable")
         offers = _StoredOffers(self.database, services.servers, services.sets)
-        self._refresh = CatalogRefresh(offers, catalog, self._upstreams, self._notices)
+        self._watches = Watches(catalog, self._upstreams, self._notices, clock, self._rediscover)
+        self._refresh = CatalogRefresh(offers, catalog, self._upstreams, self._notices, self._watches)
         self._events.subscribe(CatalogChanged, lambda changed: self._refresh.changed(changed.org_id))
         self._events.subscribe(SetChanged, lambda changed: self._refresh.changed(changed.org_id))
         toolbox = Toolbox(self._tools(), self._refresh.settled)
@@ -196,6 +198,10 @@ class Application:
         visits = Visits(settings.public_calls_per_minute if settings.rate_limits == "on" else None, clock)
         handler = Handler(self._authenticator, router, sessions, visits)
         self._mcp = McpEndpoint(handler, self._hosts, settings.max_body_bytes, self._addresses.of)
+
+    async def _rediscover(self, connection: Connection) -> None:
+        """Read a server's lists anew because it said that they changed."""
+        await self._discovery.discover(discoverer(connection.org_id), connection.server_id)
 
     def _tools(self) -> list[Tool[Any]]:
         services = self._services
@@ -264,6 +270,7 @@ class Application:
         self.drain()
         await self._switch.stop()
         await self._refresh.stop()
+        await self._watches.stop()
         await self._flights.stop()
         await self._upstreams.close()
         await self._recorder.stop()
