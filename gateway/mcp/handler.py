@@ -111,6 +111,20 @@ class Handler:
                 principal = await self._identify(address, raw_headers, client)
             except TooManyVisits as error:
                 return _too_many(body, error)
+        answer = await self._answer(method, address, principal, raw_headers, body, receive)
+        if principal.place is not None and answer.stream is not None:
+            answer.stream = self._visits.staying(client(), answer.stream)
+        return answer
+
+    async def _answer(
+        self,
+        method: str,
+        address: Address,
+        principal: Principal,
+        raw_headers: RawHeaders,
+        body: bytes,
+        receive: Receive | None,
+    ) -> Answer:
         view = self._router.catalog.of(principal.org_id).view(address.slug, principal, curated=address.curated)
         if view is None:
             what = "set" if address.curated else "server"
