@@ -37,6 +37,7 @@ from gateway.mcp.flights import Flights
 from gateway.mcp.handler import Handler, address_of
 from gateway.mcp.notices import Notices
 from gateway.mcp.own import own_server
+from gateway.mcp.policies.budget import BudgetPolicy
 from gateway.mcp.policies.permission import PermissionPolicy
 from gateway.mcp.records import Recorder
 from gateway.mcp.refresh import CatalogRefresh
@@ -51,6 +52,11 @@ from mcp_tools.health import HealthTools
 from mcp_tools.servers import ServerTools
 from mcp_tools.tool import Toolbox
 from registry.audit.service import AuditService
+from registry.budgets.desk import Desk
+from registry.budgets.events import LimitsChanged
+from registry.budgets.ledger import Ledger
+from registry.budgets.queries import StoredTerms
+from registry.budgets.service import BudgetService
 from registry.core.clock import SystemClock
 from registry.core.db import Database
 from registry.core.egress import Egress, EgressPolicy, parse_allow
@@ -66,6 +72,7 @@ from registry.identity.service import IdentityService
 from registry.migrations.runner import migrate
 from registry.servers.discovery import Discovery
 from registry.servers.events import CatalogChanged
+from registry.servers.prices import PriceService
 from registry.servers.service import ServerService
 from registry.usage.service import UsageService
 
@@ -135,6 +142,10 @@ class Application:
         self._egress = Egress(EgressPolicy(allow=allow, local_mode=local_mode(settings, host)))
         usage = UsageService(database)
         health = HealthService(database, clock)
+        self._budgets = BudgetService(clock, audit)
+        self._prices = PriceService(audit)
+        self._desk = Desk(Ledger(database, clock, audit), StoredTerms(database), clock)
+        events.subscribe(LimitsChanged, lambda _changed: self._desk.changed())
         self._ready = False
         self._addresses = ClientAddress(settings.trusted_proxies)
         self._wire_data_path(settings, host, events, servers, usage, health)
@@ -149,7 +160,7 @@ class Application:
             IdempotencyStore(self._clock, self._master),
             self._addresses,
             MemoryRateLimiter() if settings.rate_limits == "on" else None,
-            self._refresh.settled,
+            self._settled,
         )
         routers = [
             probes.router(lambda: self._ready),
@@ -187,13 +198,15 @@ class Application:
                 *ServerTools(self.database, servers, self._discovery).tools(),
                 *HealthTools(self.database, servers, health).tools(),
             ],
-            self._refresh.settled,
+            self._settled,
         )
         self._upstreams.add_local(SLUG, LocalUpstream(toolbox))
         router = Router(
             catalog=catalog,
             upstreams=self._upstreams,
-            keeping=CallKeeping([PermissionPolicy()], self._recorder, self._flights, self._clock),
+            keeping=CallKeeping(
+                [PermissionPolicy(), BudgetPolicy(self._desk)], self._recorder, self._flights, self._clock
+            ),
             notices=self._notices,
             states=RequestStates(Sealer(self._master, "request-states"), self._clock),
         )
@@ -203,6 +216,11 @@ class Application:
         visits = Visits(settings.public_calls_per_minute if settings.rate_limits == "on" else None, self._clock)
         handler = Handler(self._authenticator, router, sessions, visits)
         self._mcp = McpEndpoint(handler, hosts, settings.max_body_bytes, self._addresses.of)
+
+    async def _settled(self) -> None:
+        """Return when every change so far is in force on the data path."""
+        await self._refresh.settled()
+        await self._desk.settled()
 
     async def prepare(self) -> FirstRun | None:
         """Bring the database to the newest schema, and fill an empty one."""
@@ -221,6 +239,7 @@ class Application:
 
     async def start(self) -> None:
         await self._refresh.start()
+        await self._desk.start()
         self._recorder.start()
         self._flights.start()
         self._ready = True
@@ -235,6 +254,7 @@ class Application:
         await self._refresh.stop()
         await self._flights.stop()
         await self._upstreams.close()
+        await self._desk.stop()
         await self._recorder.stop()
         await self._authenticator.close()
         await self._egress.close()

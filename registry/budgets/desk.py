@@ -182,7 +182,7 @@ class Desk:
         for limit in limits:
             account = limit.account
             unit = limit.unit
-            cost = 1 if unit == "calls" else _cost(unit, usd, tokens)
+            cost = 1 if unit == "calls" else _cost(limit.unit, usd, tokens)
             if account is None or now >= account.ends_at or limit.terms.paused:
                 self.release(held)
                 self._check(limit, cost, now)
@@ -206,7 +206,7 @@ class Desk:
         """Book what a call has cost. It may differ from what was reserved, which is booked as well or free again."""
         for account, reserved in held:
             unit = account.limit.unit
-            cost = 1 if unit == "calls" else _cost(unit, usd, tokens)
+            cost = 1 if unit == "calls" else _cost(account.limit.unit, usd, tokens)
             account.in_flight -= reserved
             if cost == reserved:
                 account.spent += cost
@@ -238,9 +238,11 @@ class Desk:
         try:
             for limit in self._match((org_id, user_id, key_id, server_id, tool)):
                 cost = _cost(limit.unit, usd, tokens)
-                while (account := await self._acquire(limit, cost)) is None:
-                    pass
-                if cost:
+                account = None
+                # One that is removed meanwhile holds nothing.
+                while account is None and limit.terms.id in self._limits:
+                    account = await self._acquire(limit, cost)
+                if account is not None and cost:
                     held.append((account, cost))
         except BaseException:
             self.release(held)
@@ -342,8 +344,9 @@ class Desk:
                 account.used = True
                 granted.set_result(True)
             elif grant.period_id is None:
-                granted.set_result(False)
+                self._limits.pop(account.limit.terms.id, None)
                 self.changed()
+                granted.set_result(False)
             else:
                 account.refused_at, account.refused_cost = self._clock.monotonic(), cost
                 granted.set_exception(self._refusal(account, paused=grant.refusal == "paused"))

@@ -21,7 +21,7 @@ from registry.audit.service import AuditService
 from registry.budgets.errors import LeaseLost
 from registry.budgets.events import BudgetAlert, LimitsChanged
 from registry.budgets.models import BudgetAllotment, BudgetEntry, BudgetHolder, BudgetLimit, BudgetPeriod
-from registry.budgets.units import UNITS, from_parts
+from registry.budgets.units import from_parts, unit_named
 from registry.budgets.windows import Window
 from registry.core.clock import Clock
 from registry.core.db import Database, Session, emit, new_id
@@ -151,9 +151,7 @@ class Ledger:
         await session.execute(self._insert(BudgetPeriod).values(values).on_conflict_do_nothing())
         return (await session.scalars(found)).one()
 
-    async def _reserve(
-        self, session: Session, holder: str, period_id: str, amount: int, capped_by: str | None
-    ) -> None:
+    async def _reserve(self, session: Session, holder: str, period_id: str, amount: int, capped_by: str | None) -> None:
         grant = update(BudgetPeriod).where(BudgetPeriod.id == period_id)
         if capped_by is not None:
             cap = select(BudgetLimit.amount).where(BudgetLimit.id == capped_by).scalar_subquery()
@@ -248,7 +246,7 @@ class Ledger:
         if thousandths <= period.told:
             return
         period.told = thousandths
-        unit = next(unit for unit in UNITS if unit == limit.unit)
+        unit = unit_named(limit.unit)
         emit(
             session,
             BudgetAlert(

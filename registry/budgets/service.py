@@ -20,7 +20,7 @@ from registry.budgets.events import LimitsChanged
 from registry.budgets.ledger import reached
 from registry.budgets.models import BudgetLimit
 from registry.budgets.scopes import SCOPES, Find, ScopeType, find_scope
-from registry.budgets.units import UNITS, Unit, from_parts, to_parts
+from registry.budgets.units import Unit, from_parts, to_parts, unit_named
 from registry.budgets.views import (
     Alert,
     LimitPage,
@@ -35,12 +35,12 @@ from registry.budgets.views import (
     limit_view,
 )
 from registry.budgets.windows import (
-    PERIODS,
     Period,
     Window,
     first_day,
     midnight,
     next_first_day,
+    period_named,
     window_at,
     zone_named,
 )
@@ -344,8 +344,8 @@ def _for_all(limit: BudgetLimit) -> bool:
 
 
 def _unit(limit: BudgetLimit) -> Unit:
-    return next(unit for unit in UNITS if unit == limit.unit)
+    return unit_named(limit.unit)
 
 
 def _period(limit: BudgetLimit) -> Period:
-    return next(period for period in PERIODS if period == limit.period)
+    return period_named(limit.period)
