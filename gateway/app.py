@@ -16,6 +16,7 @@ import structlog
 import uvicorn
 import uvloop
 
+from gateway.api.agents import budgets as budgets_api
 from gateway.api.application import behind_edge, create_api
 from gateway.api.registry import api_keys as api_keys_api
 from gateway.api.registry import auth as auth_api
@@ -48,6 +49,7 @@ from gateway.mcp.upstream.local import SLUG, LocalUpstream
 from gateway.mcp.upstream.manager import Upstreams
 from gateway.mcp.upstream.probe import Prober
 from gateway.mcp.visits import Visits
+from mcp_tools.budgets import BudgetTools
 from mcp_tools.health import HealthTools
 from mcp_tools.servers import ServerTools
 from mcp_tools.tool import Toolbox
@@ -173,6 +175,9 @@ class Application:
             health_api.router(front, servers),
             tools_api.router(front, self.caller, url=self.url),
             tools_api.test_router(front, self.caller),
+            budgets_api.router(front, self._budgets),
+            budgets_api.changing_router(front, self._budgets),
+            budgets_api.prices_router(front, self._prices),
         ]
         self._api = behind_edge(create_api(routers, version=VERSION), settings, host)
 
@@ -197,6 +202,7 @@ class Application:
             [
                 *ServerTools(self.database, servers, self._discovery).tools(),
                 *HealthTools(self.database, servers, health).tools(),
+                *BudgetTools(self.database, self._budgets, self._prices).tools(),
             ],
             self._settled,
         )

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
+from gateway.cli.budgets import budget
 from gateway.cli.doctor import doctor
 from gateway.cli.errors import CommandFailed
 from gateway.cli.keys import keys
@@ -37,6 +38,7 @@ app.command()(serve)
 app.add_typer(servers, name="servers")
 app.add_typer(keys, name="keys")
 app.add_typer(tools, name="tools")
+app.add_typer(budget, name="budget")
 app.command()(call)
 app.command()(doctor)
 app.command()(stdio)

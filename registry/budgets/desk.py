@@ -121,7 +121,7 @@ class _Limit:
 
     def __init__(self, terms: Terms) -> None:
         self.terms = terms
-        self.unit = terms.unit
+        self.unit: Unit = terms.unit
         self.account: _Account | None = None
 
 
@@ -182,7 +182,7 @@ class Desk:
         for limit in limits:
             account = limit.account
             unit = limit.unit
-            cost = 1 if unit == "calls" else _cost(limit.unit, usd, tokens)
+            cost = 1 if unit == "calls" else _cost(unit, usd, tokens)
             if account is None or now >= account.ends_at or limit.terms.paused:
                 self.release(held)
                 self._check(limit, cost, now)
@@ -206,7 +206,7 @@ class Desk:
         """Book what a call has cost. It may differ from what was reserved, which is booked as well or free again."""
         for account, reserved in held:
             unit = account.limit.unit
-            cost = 1 if unit == "calls" else _cost(account.limit.unit, usd, tokens)
+            cost = 1 if unit == "calls" else _cost(unit, usd, tokens)
             account.in_flight -= reserved
             if cost == reserved:
                 account.spent += cost

@@ -91,10 +91,15 @@ class NewLimit:
 
 @dataclass(frozen=True, slots=True)
 class LimitChanges:
-    """New values; `None` leaves a field as it is."""
+    """New values; `None` leaves a field as it is.
+
+    Args:
+        amount_unit: what the caller takes the amount to be in, if it said so.
+    """
 
     name: str | None = None
     amount: float | None = None
+    amount_unit: Unit | None = None
     period: PeriodName | None = None
     alert_threshold: float | None = None
     action_on_exceed: Action | None = None
@@ -171,6 +176,8 @@ class BudgetService:
         unit = _unit(limit)
         if changes.name is not None:
             limit.name = _name(changes.name)
+        if changes.amount_unit not in (None, unit):
+            raise LimitInvalid(f"This limit is in {unit}: give amount.", field="amount_usd")
         if changes.amount is not None:
             limit.amount = to_parts(unit, changes.amount)
         if changes.period is not None:
