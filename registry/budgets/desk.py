@@ -304,7 +304,9 @@ class Desk:
                 self._look_ahead(account, demands)
                 lease = self._ledger.holder_id
                 try:
-                    grant = await self._ledger.take(account.limit.terms.id, account.window, demands, account.ahead)
+                    grant = await self._ledger.take(
+                        account.limit.terms.id, account.window, demands, account.ahead, account.largest
+                    )
                 except LeaseLost:
                     self._lose(lease)
                     return

@@ -68,7 +68,7 @@ class BudgetPolicy:
         if server.id == SLUG and entry is not None and (entry.definition.hints.readOnlyHint or _stops(name)):
             return None
         tool = name if attempt.method == "tools/call" else None
-        attempt.cost_usd = usd = price(server, tool)
+        usd = price(server, tool)
         tokens = tokens_in(len(bytes(attempt.params.get("arguments", _EMPTY))))
         try:
             held = self._budgets.reserve(
@@ -78,7 +78,7 @@ class BudgetPolicy:
             raise refusal(error) from None
         if held is None:
             return self._wait(attempt, tool, usd, tokens)
-        attempt.budget = held
+        attempt.budget, attempt.cost_usd = held, usd
         return None
 
     async def _wait(self, attempt: Attempt, tool: str | None, usd: float, tokens: int) -> None:
@@ -87,6 +87,7 @@ class BudgetPolicy:
             attempt.budget = await self._budgets.reserve_later(
                 principal.org_id, principal.user_id, principal.key_id, attempt.server.id, tool, usd, tokens
             )
+            attempt.cost_usd = usd
         except BudgetExceeded as error:
             raise refusal(error) from None
         except Unavailable as error:
