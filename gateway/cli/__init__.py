@@ -14,12 +14,14 @@ from typer.exceptions import TyperException
 
 from gateway.cli.budgets import budget
 from gateway.cli.doctor import doctor
+from gateway.cli.emergency import emergency
 from gateway.cli.errors import CommandFailed
 from gateway.cli.keys import keys
 from gateway.cli.output import note
 from gateway.cli.rpc import own_version
 from gateway.cli.serve import serve
 from gateway.cli.servers import servers
+from gateway.cli.sets import sets
 from gateway.cli.stdio import stdio
 from gateway.cli.tools import call, tools
 from registry.core.errors import GatehouseError
@@ -36,9 +38,11 @@ app = typer.Typer(
 )
 app.command()(serve)
 app.add_typer(servers, name="servers")
+app.add_typer(sets, name="sets")
 app.add_typer(keys, name="keys")
 app.add_typer(tools, name="tools")
 app.add_typer(budget, name="budget")
+app.add_typer(emergency, name="emergency")
 app.command()(call)
 app.command()(doctor)
 app.command()(stdio)
