@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from gateway.api.agents import budgets as budgets_api
 from gateway.api.agents import emergency as emergency_api
 from gateway.api.application import behind_edge, create_api
 from gateway.api.registry import api_keys as api_keys_api
@@ -36,6 +37,7 @@ from gateway.mcp.flights import Flights
 from gateway.mcp.handler import Handler, address_of
 from gateway.mcp.notices import Notices
 from gateway.mcp.own import own_server
+from gateway.mcp.policies.budget import BudgetPolicy
 from gateway.mcp.policies.permission import PermissionPolicy
 from gateway.mcp.policies.stop import StopPolicy
 from gateway.mcp.records import Recorder
@@ -49,12 +51,18 @@ from gateway.mcp.upstream.manager import Upstreams
 from gateway.mcp.upstream.probe import Prober
 from gateway.mcp.visits import Visits
 from gateway.mcp.watch import Watches
+from mcp_tools.budgets import BudgetTools
 from mcp_tools.emergency import EmergencyTools
 from mcp_tools.health import HealthTools
 from mcp_tools.servers import ServerTools
 from mcp_tools.sets import SetTools
 from mcp_tools.tool import Tool, Toolbox
 from registry.audit.service import AuditService
+from registry.budgets.desk import Desk
+from registry.budgets.events import LimitsChanged
+from registry.budgets.ledger import Ledger
+from registry.budgets.queries import StoredTerms
+from registry.budgets.service import BudgetService
 from registry.core.clock import Clock, SystemClock
 from registry.core.db import Database
 from registry.core.egress import Egress, EgressPolicy, parse_allow
@@ -70,6 +78,7 @@ from registry.identity.service import IdentityService
 from registry.migrations.runner import migrate
 from registry.servers.discovery import Discovery, discoverer
 from registry.servers.events import CatalogChanged
+from registry.servers.prices import PriceService
 from registry.servers.service import ServerService
 from registry.sets.events import SetChanged
 from registry.sets.service import SetService
@@ -124,6 +133,8 @@ class _Services:
     usage: UsageService
     health: HealthService
     emergency: EmergencyService
+    budgets: BudgetService
+    prices: PriceService
 
     @classmethod
     def make(cls, settings: Settings, database: Database, clock: Clock, master: bytes) -> _Services:
@@ -138,6 +149,8 @@ class _Services:
             usage=UsageService(database),
             health=HealthService(database, clock),
             emergency=EmergencyService(clock, audit),
+            budgets=BudgetService(clock, audit),
+            prices=PriceService(audit),
         )
 
 
@@ -162,6 +175,9 @@ class Application:
         allow = parse_allow(settings.egress_allow or ())
         self._egress = Egress(EgressPolicy(allow=allow, local_mode=local_mode(settings, host)))
         self._switch = EmergencySwitch(self.database, self._events, self._clock)
+        ledger = Ledger(self.database, self._clock, services.audit)
+        self._desk = Desk(ledger, StoredTerms(self.database), self._clock)
+        self._events.subscribe(LimitsChanged, lambda _changed: self._desk.changed())
         self._addresses = ClientAddress(settings.trusted_proxies)
         self._hosts = HostPolicy(host, settings.public_url, settings.allowed_hosts)
         self._ready = False
@@ -181,12 +197,12 @@ class Application:
         self._refresh = CatalogRefresh(offers, catalog, self._upstreams, self._notices, self._watches)
         self._events.subscribe(CatalogChanged, lambda changed: self._refresh.changed(changed.org_id))
         self._events.subscribe(SetChanged, lambda changed: self._refresh.changed(changed.org_id))
-        toolbox = Toolbox(self._tools(), self._refresh.settled)
+        toolbox = Toolbox(self._tools(), self._settled)
         services.sets.offer_own(SLUG, toolbox.definitions())
         self._upstreams.add_local(SLUG, LocalUpstream(toolbox))
         stop = StopPolicy(self._switch, self._flights)
         self._switch.on_stop(stop.end_calls)
-        policies = [PermissionPolicy(), stop]
+        policies = [PermissionPolicy(), stop, BudgetPolicy(self._desk)]
         router = Router(
             catalog=catalog,
             upstreams=self._upstreams,
@@ -212,6 +228,7 @@ class Application:
             *SetTools(self.database, services.sets).tools(),
             *HealthTools(self.database, services.servers, services.health).tools(),
             *EmergencyTools(self.database, services.emergency).tools(),
+            *BudgetTools(self.database, services.budgets, services.prices).tools(),
         ]
 
     def _wire_api(self, host: str) -> None:
@@ -222,7 +239,7 @@ class Application:
             IdempotencyStore(self._clock, self._master),
             self._addresses,
             MemoryRateLimiter() if settings.rate_limits == "on" else None,
-            self._refresh.settled,
+            self._settled,
         )
         proof = operator_token(settings.data_dir)
         routers = [
@@ -237,9 +254,17 @@ class Application:
             health_api.router(front, services.servers),
             tools_api.router(front, self.caller, url=self.url),
             tools_api.test_router(front, self.caller),
+            budgets_api.router(front, services.budgets),
+            budgets_api.changing_router(front, services.budgets),
+            budgets_api.prices_router(front, services.prices),
             emergency_api.router(front, services.emergency),
         ]
         self._api = behind_edge(create_api(routers, version=VERSION), settings, host)
+
+    async def _settled(self) -> None:
+        """Return when every change so far is in force on the data path."""
+        await self._refresh.settled()
+        await self._desk.settled()
 
     async def prepare(self) -> FirstRun | None:
         """Bring the database to the newest schema, and fill an empty one."""
@@ -259,6 +284,7 @@ class Application:
     async def start(self) -> None:
         await self._switch.start()
         await self._refresh.start()
+        await self._desk.start()
         self._recorder.start()
         self._flights.start()
         self._ready = True
@@ -275,6 +301,7 @@ class Application:
         await self._watches.stop()
         await self._flights.stop()
         await self._upstreams.close()
+        await self._desk.stop()
         await self._recorder.stop()
         await self._authenticator.close()
         await self._egress.close()

@@ -49,6 +49,7 @@ class CallUnderWay:
         self._keeping = keeping
         self._request = request
         self._attempt = attempt
+        attempt.bytes_in = request.size
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
         self._flight: Flight | None = None
@@ -136,6 +137,7 @@ class CallUnderWay:
             keeping.flights.land(self._flight)
             if request.session is not None:
                 request.session.calls.pop(request.id, None)
+        attempt.bytes_out = size
         for policy in self._admitted:
             policy.settle(attempt, outcome)
         elapsed = self._loop.time() - self._began
@@ -156,7 +158,7 @@ class CallUnderWay:
                 int(elapsed * 1e6),
                 request.size,
                 size,
-                0.0,
+                attempt.cost_usd,
                 request_id.decode("latin-1")[:128] if request_id is not None else None,
             )
         )

@@ -40,6 +40,7 @@ from registry.servers.errors import (
 )
 from registry.servers.events import CatalogChanged
 from registry.servers.models import Capability, Server
+from registry.servers.prices import prices_of
 
 DEFAULT_DEADLINES = Deadlines()
 RESERVED_SLUGS = frozenset({"gatehouse", "health"})
@@ -322,6 +323,7 @@ class ServerService:
     async def catalog(self, session: Session, org_id: str | None = None) -> list[ServerOffer]:
         """Every active server with its stored offer; the data path compiles its snapshot from this."""
         servers, capabilities = await queries.whole_catalog(session, org_id)
+        prices = await prices_of(session, org_id)
         offered: dict[str, list[Offered]] = {server.id: [] for server in servers}
         for row in capabilities:
             offered[row.server_id].append(Offered(_kind(row.kind), row.name, row.definition))
@@ -333,6 +335,7 @@ class ServerService:
                 price_usd=server.price_usd,
                 server_metadata=server.server_metadata,
                 offered=tuple(offered[server.id]),
+                prices=prices.get(server.id, {}),
             )
             for server in servers
         ]
