@@ -13,6 +13,7 @@ import typer
 from typer.exceptions import TyperException
 
 from gateway.cli.doctor import doctor
+from gateway.cli.emergency import emergency
 from gateway.cli.errors import CommandFailed
 from gateway.cli.keys import keys
 from gateway.cli.output import note
@@ -37,6 +38,7 @@ app.command()(serve)
 app.add_typer(servers, name="servers")
 app.add_typer(keys, name="keys")
 app.add_typer(tools, name="tools")
+app.add_typer(emergency, name="emergency")
 app.command()(call)
 app.command()(doctor)
 app.command()(stdio)

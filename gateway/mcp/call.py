@@ -6,11 +6,11 @@ The router decides where a call goes; this is what happens around it, whatever t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gateway.mcp import translate
+from gateway.mcp import envelope, sse, translate
 from gateway.mcp.envelope import ProtocolError
 from gateway.mcp.flights import Flight, Flights
 from gateway.mcp.policies.policy import Attempt, Policy
@@ -35,6 +35,9 @@ class CallKeeping:
     recorder: Recorder
     flights: Flights
     clock: Clock
+    recheck: Callable[[Attempt], None]
+    """Asked again when a call sets out, before it is repeated, and between the pieces of its answer; raises as a
+    policy does."""
 
 
 class CallUnderWay:
@@ -72,22 +75,29 @@ class CallUnderWay:
             request.principal.org_id,
             self._began + server.connection.deadlines.first_byte,
             lambda: OutcomeUnknown(server.slug, "it did not answer within its deadline"),
+            stoppable=not self._attempt.never_held,
         )
         self._keeping.flights.take_off(flight)
         if request.session is not None:
             request.session.calls[request.id] = flight
+        # Admission may have waited for something, and nothing ends a call that has not taken off.
+        self._keeping.recheck(self._attempt)
 
-    def failed(self, error: BaseException) -> BaseException:
-        """Record a call that has no answer; gives what to raise for it."""
+    def failed(self, error: BaseException, size: int = 0) -> BaseException:
+        """Record a call that has no answer, or only `size` bytes of one; gives what to raise for it."""
         failure: BaseException = error
-        if isinstance(error, asyncio.CancelledError) and self._flight is not None:
-            failure = self._flight.reason() or error
+        if self._flight is not None:
+            if isinstance(error, asyncio.CancelledError):
+                failure = self._flight.reason() or error
+            elif isinstance(error, GeneratorExit):
+                # It was ended while its client was slow to read: the cancellation is on its way through the writer.
+                failure = self._flight.failure or error
         if isinstance(failure, UpstreamFailure):
-            self.finish(failure.kind, failure.code, 0)
+            self.finish(failure.kind, failure.code, size)
         elif isinstance(failure, ProtocolError):
-            self.finish("error", failure.code, 0)
+            self.finish("error", failure.code, size)
         else:
-            self.finish("unknown", None, 0)
+            self.finish("unknown", None, size)
         return failure
 
     async def follow(self, stream: AsyncIterator[bytes], answer: Answer) -> AsyncIterator[bytes]:
@@ -96,13 +106,21 @@ class CallUnderWay:
         limits = self._attempt.server.connection.deadlines
         try:
             async for chunk in stream:
+                self._keeping.recheck(self._attempt)
                 size += len(chunk)
                 if self._flight is not None:
                     most = PATIENCE_SECONDS if answer.patient else limits.total
                     self._flight.deadline = min(self._loop.time() + limits.idle, self._began + most)
                 yield chunk
+        except GeneratorExit as error:
+            self.failed(error, size)
+            raise
         except BaseException as error:  # noqa: BLE001 - it is raised again, as what it means
-            raise self.failed(error) from None
+            failure = self.failed(error, size)
+            if answer.large or not isinstance(failure, ProtocolError):
+                raise failure from None
+            # The client waits for an answer to its request, not for the end of a connection.
+            yield sse.frame(envelope.error(self._request.id, failure))
         else:
             self.finish(answer.outcome, answer.error_code, size)
         finally:

@@ -26,16 +26,26 @@ class Flight:
         receive: the connection's ASGI `receive`, to learn that the client has gone.
         deadline: on the loop's clock; moved on as the answer arrives.
         late: what the call fails with at its deadline.
+        stoppable: ended by an emergency stop.
     """
 
-    __slots__ = ("deadline", "failure", "late", "org_id", "receive", "task", "watcher")
+    __slots__ = ("deadline", "failure", "late", "org_id", "receive", "stoppable", "task", "watcher")
 
-    def __init__(self, receive: Receive | None, org_id: str, deadline: float, late: Callable[[], Exception]) -> None:
+    def __init__(
+        self,
+        receive: Receive | None,
+        org_id: str,
+        deadline: float,
+        late: Callable[[], Exception],
+        *,
+        stoppable: bool = False,
+    ) -> None:
         self.task = asyncio.current_task()
         self.receive = receive
         self.org_id = org_id
         self.deadline = deadline
         self.late = late
+        self.stoppable = stoppable
         self.failure: Exception | None = None
         self.watcher: asyncio.Task[None] | None = None
 

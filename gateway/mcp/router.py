@@ -106,7 +106,10 @@ class Router:
         method = request.message.method
         name = text_param(request.params, protocol.NAMED_BY[method])
         server, entry, upstream_name = _find(request, method, name)
-        attempt = Attempt(request.principal, method, name, server, entry, request.params)
+        params = request.params
+        if entry is not None and entry.shaping is not None:
+            params = entry.shaping.apply(params)
+        attempt = Attempt(request.principal, method, name, server, entry, params)
         call = CallUnderWay(self._keeping, request, attempt)
         try:
             await call.admit()
@@ -130,7 +133,7 @@ class Router:
             await self._keeping.recorder.written()
 
     async def _send(self, request: Request, attempt: Attempt, upstream_name: str) -> Answer:
-        params = request.params
+        params = attempt.params
         if upstream_name != attempt.name:
             params = {**params, protocol.NAMED_BY[attempt.method]: msgspec.Raw(encode(upstream_name))}
         server = attempt.server
@@ -142,6 +145,7 @@ class Router:
         except OutcomeUnknown:
             if not _safe_to_repeat(attempt):
                 raise
+            self._keeping.recheck(attempt)
             answer = await self._ask(request, server, outgoing)
         self._states.seal(answer, outgoing, server.id)
         return answer
@@ -230,11 +234,14 @@ def _completion_target(request: Request) -> tuple[ServerEntry, Params]:
 
 def _param_headers(request: Request, attempt: Attempt) -> bytes:
     """The `Mcp-Param-*` headers for the upstream, checked against a modern client's, made for a legacy one."""
-    declared = attempt.entry.definition.param_headers if attempt.entry is not None else None
+    if attempt.entry is None:
+        return b""
+    # A set may show fewer parameters than the server has: the client mirrors what it sees, the server what it gets.
+    shown, declared = attempt.entry.shown.param_headers, attempt.entry.definition.param_headers
+    if request.modern and shown:
+        headers.check_params(shown, request.headers, request.params)
     if not declared:
         return b""
-    if request.modern:
-        headers.check_params(declared, request.headers, attempt.params)
     values = headers.mirrored_params(declared, attempt.params)
     return "".join(f"Mcp-Param-{token}: {headers.encode_value(value)}\r\n" for token, value in values.items()).encode()
 
@@ -249,7 +256,8 @@ def _safe_to_repeat(attempt: Attempt) -> bool:
 def capabilities(view: View) -> dict[str, object]:
     """What the gateway offers at an address, to clients of either era."""
     offered: dict[str, object] = {"tools": {"listChanged": True}, "logging": {}}
-    names = {name for server in view.servers for name in server.capabilities}
+    # A server may offer resources that it does not list; a set offers what it lists.
+    names = {name for server in view.servers for name in server.capabilities} if view.curated is None else set[str]()
     if "resources" in names or view.entries["resource"] or view.entries["template"]:
         offered["resources"] = {"listChanged": True}
     if "prompts" in names or view.entries["prompt"]:
@@ -260,7 +268,9 @@ def capabilities(view: View) -> dict[str, object]:
 
 
 def instructions(view: View) -> str | None:
-    """The servers' own instructions, told apart by their names where there are several."""
+    """The servers' own instructions, told apart by their names where there are several; a set has its own."""
+    if view.curated is not None:
+        return view.curated.description
     if view.single is not None:
         return view.single.instructions
     parts = [

@@ -10,6 +10,8 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from gateway.mcp.upstream.local import SLUG
+
 if TYPE_CHECKING:
     from gateway.mcp.catalog import Entry, ServerEntry
     from gateway.mcp.envelope import Params
@@ -31,6 +33,18 @@ class Attempt:
     server: ServerEntry
     entry: Entry | None
     params: Params
+
+    @property
+    def is_emergency(self) -> bool:
+        """One of the gateway's own tools that stop and resume everything."""
+        return self.server.slug == SLUG and self.entry is not None and self.entry.name.startswith("emergency_")
+
+    @property
+    def never_held(self) -> bool:
+        """Neither stopped nor budgeted nor held for approval: the emergency tools, and our own that only read."""
+        if self.server.slug != SLUG or self.entry is None:
+            return False
+        return self.is_emergency or self.entry.definition.hints.readOnlyHint
 
 
 class Policy(Protocol):

@@ -1,0 +1,114 @@
+"""What one process knows of the emergency stops: held in memory for the data path, read anew every `POLL_SECONDS`.
+
+The table is the truth and a poll finds every change of any process, so that stopping needs no bus that could be down.
+A change made in this process is known at once, by its event. Whoever asks while the table has not been read for
+`BLIND_SECONDS` learns that nobody knows, and must refuse. Neighbours: `registry.emergency.service` writes the table,
+`gateway.mcp.policies.stop` asks here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from registry.core.clock import Clock
+from registry.core.db import Database
+from registry.core.events import EventBus
+from registry.emergency.errors import StopStateUnknown
+from registry.emergency.events import EmergencyResumed, EmergencyStopped
+from registry.emergency.service import in_force
+from registry.emergency.stop import Stop
+
+log = structlog.get_logger(__name__)
+
+POLL_SECONDS = 0.3
+BLIND_SECONDS = 5.0
+READ_SECONDS = 2.0
+"""Longest that one reading of the table may take."""
+
+Listener = Callable[[Stop], object]
+
+
+class EmergencySwitch:
+    """The stops in force, as this process last read them."""
+
+    def __init__(self, database: Database, events: EventBus, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._stops: dict[str, Stop] = {}
+        self._listeners: list[Listener] = []
+        self._read_at = float("-inf")
+        self._changes = 0
+        self._task: asyncio.Task[None] | None = None
+        events.subscribe(EmergencyStopped, lambda happened: self._pressed(happened.stop))
+        events.subscribe(EmergencyResumed, lambda happened: self._ended(happened.stop))
+
+    def on_stop(self, listener: Listener) -> None:
+        """Call `listener` once for every stop that this process learns of."""
+        self._listeners.append(listener)
+
+    def standing(self, org_id: str) -> Stop | None:
+        """The stop that an organisation stands under.
+
+        Raises:
+            StopStateUnknown: the table has not been readable for too long.
+        """
+        if self._clock.monotonic() - self._read_at > BLIND_SECONDS:
+            raise StopStateUnknown(
+                f"Whether an emergency stop is in force could not be read for {BLIND_SECONDS:g} seconds, "
+                "so nothing passes: check that the gateway reaches its database."
+            )
+        if not self._stops:
+            return None
+        return next((stop for stop in self._stops.values() if stop.covers(org_id)), None)
+
+    async def start(self) -> None:
+        """Read the table, then keep reading it. What cannot be read ends the start: a stop outlives its process."""
+        await self.read()
+        self._task = asyncio.create_task(self._follow())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def read(self) -> None:
+        """Read the table once."""
+        while True:
+            changes, began = self._changes, self._clock.monotonic()
+            async with asyncio.timeout(READ_SECONDS), self._database.reading() as session:
+                found = await in_force(session)
+            if changes == self._changes:
+                break
+            # Something changed here meanwhile, and what was read may be older than that.
+        before, self._stops = self._stops, {stop.id: stop for stop in found}
+        self._read_at = began
+        for stop in found:
+            if stop.id not in before:
+                self._tell(stop)
+
+    async def _follow(self) -> None:
+        while True:
+            await self._clock.sleep(POLL_SECONDS)
+            try:
+                await self.read()
+            except Exception:
+                # Told when it has lasted; until then the state in memory holds.
+                log.warning("the emergency stop's state could not be read", exc_info=True)
+
+    def _pressed(self, stop: Stop) -> None:
+        self._changes += 1
+        if stop.id not in self._stops:
+            self._stops = {**self._stops, stop.id: stop}
+            self._tell(stop)
+
+    def _ended(self, stop: Stop) -> None:
+        self._changes += 1
+        self._stops = {identity: other for identity, other in self._stops.items() if identity != stop.id}
+
+    def _tell(self, stop: Stop) -> None:
+        log.warning("emergency stop", scope=stop.scope, org_id=stop.org_id, reason=stop.reason, by=stop.by)
+        for listener in self._listeners:
+            listener(stop)
