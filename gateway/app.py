@@ -42,6 +42,7 @@ from gateway.mcp.refresh import CatalogRefresh
 from gateway.mcp.request_state import RequestStates
 from gateway.mcp.router import Router
 from gateway.mcp.sessions import LegacySessions
+from gateway.mcp.sse_clients import SseClients, sse_address_of
 from gateway.mcp.upstream.local import SLUG, LocalUpstream
 from gateway.mcp.upstream.manager import Upstreams
 from gateway.mcp.upstream.probe import Prober
@@ -186,6 +187,8 @@ class Application:
         visits = Visits(settings.public_calls_per_minute if settings.rate_limits == "on" else None, clock)
         handler = Handler(self._authenticator, router, sessions, visits)
         self._mcp = McpEndpoint(handler, self._hosts, settings.max_body_bytes, self._addresses.of)
+        self._sse_clients = SseClients(handler, router.attended)
+        self._sse = McpEndpoint(self._sse_clients, self._hosts, settings.max_body_bytes, self._addresses.of)
 
     def _tools(self) -> list[Tool[Any]]:
         services = self._services
@@ -247,6 +250,7 @@ class Application:
         """Stop being ready and end the streams that would never end by themselves."""
         self._ready = False
         self._notices.end_all()
+        self._sse_clients.end_all()
 
     async def stop(self) -> None:
         self.drain()
@@ -264,6 +268,10 @@ class Application:
             address = address_of(scope["path"])
             if address is not None:
                 await self._mcp.serve(address, scope, receive, send)
+                return
+            sse_address = sse_address_of(scope["path"], scope["query_string"])
+            if sse_address is not None:
+                await self._sse.serve(sse_address, scope, receive, send)
                 return
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)

@@ -72,7 +72,7 @@ class Router:
             return Answer(body=envelope.result(request.id, discover_result(request.view)))
         if request.modern and method == "subscriptions/listen":
             events = self._notices.listen(request.principal.org_id, request.id, request.params)
-            return Answer(stream=self._attended(request.principal, request.receive, events))
+            return Answer(stream=self.attended(request.principal, request.receive, events))
         if method == "completion/complete":
             return await self._complete(request)
         if not request.modern and method == "ping":
@@ -83,9 +83,9 @@ class Router:
 
     def listen(self, principal: Principal, receive: Receive | None) -> Answer:
         """A legacy client's GET stream."""
-        return Answer(stream=self._attended(principal, receive, self._notices.stream(principal.org_id)))
+        return Answer(stream=self.attended(principal, receive, self._notices.stream(principal.org_id)))
 
-    async def _attended(
+    async def attended(
         self, principal: Principal, receive: Receive | None, events: AsyncIterator[bytes]
     ) -> AsyncIterator[bytes]:
         """A stream without a deadline of its own, ended when its client goes away."""
