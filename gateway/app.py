@@ -18,6 +18,7 @@ from gateway.api.application import behind_edge, create_api
 from gateway.api.registry import api_keys as api_keys_api
 from gateway.api.registry import auth as auth_api
 from gateway.api.registry import health as health_api
+from gateway.api.registry import openapi as openapi_api
 from gateway.api.registry import organizations as organizations_api
 from gateway.api.registry import servers as servers_api
 from gateway.api.registry import tools as tools_api
@@ -49,6 +50,7 @@ from gateway.mcp.upstream.probe import Prober
 from gateway.mcp.visits import Visits
 from mcp_tools.emergency import EmergencyTools
 from mcp_tools.health import HealthTools
+from mcp_tools.openapi import OpenApiTools
 from mcp_tools.servers import ServerTools
 from mcp_tools.tool import Tool, Toolbox
 from registry.audit.service import AuditService
@@ -65,6 +67,7 @@ from registry.health.service import HealthService
 from registry.identity.first_run import FirstRun, Preset, ensure_first_run, operator_token
 from registry.identity.service import IdentityService
 from registry.migrations.runner import migrate
+from registry.openapi.service import OpenApiImport
 from registry.servers.discovery import Discovery
 from registry.servers.events import CatalogChanged
 from registry.servers.service import ServerService
@@ -152,6 +155,7 @@ class Application:
         self._authenticator = Authenticator(self.database, services.identity, self._events, self._clock)
         allow = parse_allow(settings.egress_allow or ())
         self._egress = Egress(EgressPolicy(allow=allow, local_mode=local_mode(settings, host)))
+        self._imports = OpenApiImport(services.servers, self._egress)
         self._switch = EmergencySwitch(self.database, self._events, self._clock)
         self._addresses = ClientAddress(settings.trusted_proxies)
         self._hosts = HostPolicy(host, settings.public_url, settings.allowed_hosts)
@@ -194,6 +198,7 @@ class Application:
         services = self._services
         return [
             *ServerTools(self.database, services.servers, self._discovery).tools(),
+            *OpenApiTools(self.database, services.servers, self._imports).tools(),
             *HealthTools(self.database, services.servers, services.health).tools(),
             *EmergencyTools(self.database, services.emergency).tools(),
         ]
@@ -216,6 +221,7 @@ class Application:
             organizations_api.router(front, services.identity),
             api_keys_api.router(front, services.identity),
             servers_api.router(front, services.servers, self._discovery, operator_token=proof),
+            openapi_api.router(front, services.servers, self._imports),
             servers_api.discovery_router(front, services.servers, self._discovery),
             health_api.router(front, services.servers),
             tools_api.router(front, self.caller, url=self.url),

@@ -151,9 +151,7 @@ class Ledger:
         await session.execute(self._insert(BudgetPeriod).values(values).on_conflict_do_nothing())
         return (await session.scalars(found)).one()
 
-    async def _reserve(
-        self, session: Session, holder: str, period_id: str, amount: int, capped_by: str | None
-    ) -> None:
+    async def _reserve(self, session: Session, holder: str, period_id: str, amount: int, capped_by: str | None) -> None:
         grant = update(BudgetPeriod).where(BudgetPeriod.id == period_id)
         if capped_by is not None:
             cap = select(BudgetLimit.amount).where(BudgetLimit.id == capped_by).scalar_subquery()
