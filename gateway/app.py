@@ -21,6 +21,7 @@ from gateway.api.registry import health as health_api
 from gateway.api.registry import openapi as openapi_api
 from gateway.api.registry import organizations as organizations_api
 from gateway.api.registry import servers as servers_api
+from gateway.api.registry import sets as sets_api
 from gateway.api.registry import tools as tools_api
 from gateway.api.shared import probes
 from gateway.api.shared.client import ClientAddress
@@ -48,10 +49,12 @@ from gateway.mcp.upstream.local import SLUG, LocalUpstream
 from gateway.mcp.upstream.manager import Upstreams
 from gateway.mcp.upstream.probe import Prober
 from gateway.mcp.visits import Visits
+from gateway.mcp.watch import Watches
 from mcp_tools.emergency import EmergencyTools
 from mcp_tools.health import HealthTools
 from mcp_tools.openapi import OpenApiTools
 from mcp_tools.servers import ServerTools
+from mcp_tools.sets import SetTools
 from mcp_tools.tool import Tool, Toolbox
 from registry.audit.service import AuditService
 from registry.core.clock import Clock, SystemClock
@@ -68,14 +71,17 @@ from registry.identity.first_run import FirstRun, Preset, ensure_first_run, oper
 from registry.identity.service import IdentityService
 from registry.migrations.runner import migrate
 from registry.openapi.service import OpenApiImport
-from registry.servers.discovery import Discovery
+from registry.servers.discovery import Discovery, discoverer
 from registry.servers.events import CatalogChanged
 from registry.servers.service import ServerService
+from registry.sets.events import SetChanged
+from registry.sets.service import SetService
 from registry.usage.service import UsageService
 
 if TYPE_CHECKING:
     from registry.core.settings import Settings
-    from registry.servers.connection import ServerOffer
+    from registry.servers.connection import Connection, ServerOffer
+    from registry.sets.members import SetOffer
 
 log = structlog.get_logger(__name__)
 
@@ -100,13 +106,14 @@ def _named(host: str) -> str:
 class _StoredOffers:
     """The registry as the catalog's source."""
 
-    def __init__(self, database: Database, servers: ServerService) -> None:
+    def __init__(self, database: Database, servers: ServerService, sets: SetService) -> None:
         self._database = database
         self._servers = servers
+        self._sets = sets
 
-    async def load(self, org_id: str | None) -> Sequence[ServerOffer]:
+    async def load(self, org_id: str | None) -> tuple[Sequence[ServerOffer], Sequence[SetOffer]]:
         async with self._database.reading() as session:
-            return await self._servers.catalog(session, org_id)
+            return await self._servers.catalog(session, org_id), await self._sets.catalog(session, org_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +123,7 @@ class _Services:
     audit: AuditService
     identity: IdentityService
     servers: ServerService
+    sets: SetService
     usage: UsageService
     health: HealthService
     emergency: EmergencyService
@@ -129,6 +137,7 @@ class _Services:
             servers=ServerService(
                 clock, Sealer(master, "servers"), audit, stdio_without_proof=settings.stdio_api == "on"
             ),
+            sets=SetService(clock, audit),
             usage=UsageService(database),
             health=HealthService(database, clock),
             emergency=EmergencyService(clock, audit),
@@ -171,10 +180,13 @@ class Application:
         self._notices = Notices()
         self._flights = Flights()
         self._recorder = Recorder(services.usage.write, durable=settings.audit == "durable")
-        offers = _StoredOffers(self.database, services.servers)
-        self._refresh = CatalogRefresh(offers, catalog, self._upstreams, self._notices)
+        offers = _StoredOffers(self.database, services.servers, services.sets)
+        self._watches = Watches(catalog, self._upstreams, self._notices, clock, self._rediscover)
+        self._refresh = CatalogRefresh(offers, catalog, self._upstreams, self._notices, self._watches)
         self._events.subscribe(CatalogChanged, lambda changed: self._refresh.changed(changed.org_id))
+        self._events.subscribe(SetChanged, lambda changed: self._refresh.changed(changed.org_id))
         toolbox = Toolbox(self._tools(), self._refresh.settled)
+        services.sets.offer_own(SLUG, toolbox.definitions())
         self._upstreams.add_local(SLUG, LocalUpstream(toolbox))
         stop = StopPolicy(self._switch, self._flights)
         self._switch.on_stop(stop.end_calls)
@@ -194,11 +206,16 @@ class Application:
         self._sse_clients = SseClients(handler, router.attended)
         self._sse = McpEndpoint(self._sse_clients, self._hosts, settings.max_body_bytes, self._addresses.of)
 
+    async def _rediscover(self, connection: Connection) -> None:
+        """Read a server's lists anew because it said that they changed."""
+        await self._discovery.discover(discoverer(connection.org_id), connection.server_id)
+
     def _tools(self) -> list[Tool[Any]]:
         services = self._services
         return [
             *ServerTools(self.database, services.servers, self._discovery).tools(),
             *OpenApiTools(self.database, services.servers, self._imports).tools(),
+            *SetTools(self.database, services.sets).tools(),
             *HealthTools(self.database, services.servers, services.health).tools(),
             *EmergencyTools(self.database, services.emergency).tools(),
         ]
@@ -223,6 +240,7 @@ class Application:
             servers_api.router(front, services.servers, self._discovery, operator_token=proof),
             openapi_api.router(front, services.servers, self._imports),
             servers_api.discovery_router(front, services.servers, self._discovery),
+            sets_api.router(front, services.sets),
             health_api.router(front, services.servers),
             tools_api.router(front, self.caller, url=self.url),
             tools_api.test_router(front, self.caller),
@@ -262,6 +280,7 @@ class Application:
         self.drain()
         await self._switch.stop()
         await self._refresh.stop()
+        await self._watches.stop()
         await self._flights.stop()
         await self._upstreams.close()
         await self._recorder.stop()

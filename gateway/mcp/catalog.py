@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -159,15 +160,26 @@ class View:
         entry = next(iter(matched.values()))
         return entry.server, uri if entry.exposed == entry.name else uri.removeprefix(begins)
 
+    def fingerprint(self, kind: Kind) -> bytes:
+        """Changes exactly when the list changes."""
+        digest = hashlib.sha256()
+        for page in self._paged(kind).modern:
+            digest.update(page)
+        return digest.digest()
+
+    def _paged(self, kind: Kind) -> _Pages:
+        pages = self._pages.get(kind)
+        if pages is None:
+            pages = self._pages[kind] = _paginate(kind, list(self.entries[kind].values()), self.ttl_ms)
+        return pages
+
     def page(self, kind: Kind, cursor: str | None, *, modern: bool) -> bytes:
         """The JSON of a list result.
 
         Raises:
             ProtocolError: a cursor that no list gave out.
         """
-        pages = self._pages.get(kind)
-        if pages is None:
-            pages = self._pages[kind] = _paginate(kind, list(self.entries[kind].values()), self.ttl_ms)
+        pages = self._paged(kind)
         made = pages.modern if modern else pages.legacy
         return made[0] if cursor is None else made[_page_after(pages.last_names, cursor)]
 
@@ -248,7 +260,7 @@ class OrgCatalog:
 
     def _entries_of(self, made: SetOffer) -> list[Entry]:
         """What a set offers, named before anybody's permissions: a name means the same to everybody."""
-        offers = {
+        offers: dict[str, dict[tuple[Kind, str], Definition]] = {
             slug: {(definition.kind, definition.name): definition for definition in server.definitions}
             for slug, server in self.servers.items()
         }
@@ -308,6 +320,10 @@ class Catalog:
         if catalog is None:
             catalog = self._organisations[org_id] = OrgCatalog([self._own(org_id)], self._ttl_seconds)
         return catalog
+
+    def servers(self) -> list[ServerEntry]:
+        """Every server, over all organisations."""
+        return [server for catalog in self._organisations.values() for server in catalog.servers.values()]
 
     def connections(self) -> dict[str, Connection]:
         """Every server's connection by server id, over all organisations."""

@@ -129,7 +129,7 @@ class Handler:
         given = headers.read(raw_headers)
         modern = given.version is not None and given.version not in _LEGACY
         if method != "POST":
-            return self._other_method(method, principal, given, receive, modern=modern)
+            return self._other_method(method, principal, view, given, receive, modern=modern)
         identifier = b""
         try:
             message = envelope.parse(body)
@@ -245,7 +245,7 @@ class Handler:
                 flight.end(ClientGone())
 
     def _other_method(
-        self, method: str, principal: Principal, given: McpHeaders, receive: Receive | None, *, modern: bool
+        self, method: str, principal: Principal, view: View, given: McpHeaders, receive: Receive | None, *, modern: bool
     ) -> Answer:
         if modern or method not in ("GET", "DELETE"):
             return Answer(status=405, headers=_ALLOW_POST)
@@ -256,7 +256,7 @@ class Handler:
         if method == "DELETE":
             self._sessions.end(principal, session)
             return Answer(status=204)
-        return self._router.listen(principal, receive)
+        return self._router.listen(principal, view, session, receive)
 
 
 def _meta_of(params: Params) -> Meta:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gateway.mcp.catalog import Catalog
     from gateway.mcp.notices import Notices
     from gateway.mcp.upstream.manager import Upstreams
+    from gateway.mcp.watch import Watches
     from registry.servers.connection import ServerOffer
     from registry.sets.members import SetOffer
 
@@ -32,7 +33,10 @@ class OfferSource(Protocol):
 class CatalogRefresh:
     """Reloads organisations that were announced as changed, one after the other, each once per burst of changes."""
 
-    def __init__(self, source: OfferSource, catalog: Catalog, upstreams: Upstreams, notices: Notices) -> None:
+    def __init__(
+        self, source: OfferSource, catalog: Catalog, upstreams: Upstreams, notices: Notices, watches: Watches
+    ) -> None:
+        self._watches = watches
         self._source = source
         self._catalog = catalog
         self._upstreams = upstreams
@@ -54,6 +58,7 @@ class CatalogRefresh:
             sets.setdefault(made.org_id, []).append(made)
         for org_id in {*offers, *sets}:
             self._catalog.replace(org_id, offers.get(org_id, ()), sets.get(org_id, ()))
+        self._watches.follow()
         self._task = asyncio.create_task(self._follow())
 
     async def stop(self) -> None:
@@ -92,6 +97,7 @@ class CatalogRefresh:
                     continue
                 self._notices.lists_changed(org_id)
             self._upstreams.keep_only(set(self._catalog.connections()))
+            self._watches.follow()
             self._reloading = False
             for future in waiting:
                 if not future.done():

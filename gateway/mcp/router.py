@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,6 +19,7 @@ from gateway.mcp.catalog import LIST_KEYS, Entry, ServerEntry, View
 from gateway.mcp.envelope import Params, ProtocolError, encode, object_param, text_param
 from gateway.mcp.flights import ClientGone, Flight, Receive
 from gateway.mcp.log_levels import LEVELS
+from gateway.mcp.notices import MAX_SUBSCRIPTIONS, watchable
 from gateway.mcp.policies.permission import PERMISSION
 from gateway.mcp.policies.policy import Attempt
 from gateway.mcp.rounds import request_in_rounds
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from gateway.mcp.notices import Notices
     from gateway.mcp.request import Request
     from gateway.mcp.request_state import RequestStates
+    from gateway.mcp.sessions import LegacySession
     from gateway.mcp.upstream.manager import Upstreams
     from registry.identity.principal import Principal
 
@@ -71,19 +73,28 @@ class Router:
         if request.modern and method == "server/discover":
             return Answer(body=envelope.result(request.id, discover_result(request.view)))
         if request.modern and method == "subscriptions/listen":
-            events = self._notices.listen(request.principal.org_id, request.id, request.params)
+            current = self._current(request.principal, request.view)
+            events = self._notices.listen(request.principal.org_id, current, request.id, request.params)
             return Answer(stream=self.attended(request.principal, request.receive, events))
         if method == "completion/complete":
             return await self._complete(request)
         if not request.modern and method == "ping":
             return Answer(body=envelope.result(request.id, b"{}"))
+        if request.session is not None and method in ("resources/subscribe", "resources/unsubscribe"):
+            return self._subscribe(request, request.session, on=method == "resources/subscribe")
         if not request.modern and method == "logging/setLevel":
             return self._set_level(request)
         raise ProtocolError(protocol.METHOD_NOT_FOUND, f"Method {method!r} is not supported here.")
 
-    def listen(self, principal: Principal, receive: Receive | None) -> Answer:
+    def listen(self, principal: Principal, view: View, session: LegacySession, receive: Receive | None) -> Answer:
         """A legacy client's GET stream."""
-        return Answer(stream=self.attended(principal, receive, self._notices.stream(principal.org_id)))
+        events = self._notices.stream(principal.org_id, self._current(principal, view), session.subscriptions)
+        return Answer(stream=self.attended(principal, receive, events))
+
+    def _current(self, principal: Principal, view: View) -> Callable[[], View | None]:
+        """What the caller sees at this address now, whenever it is asked."""
+        slug = view.single.slug if view.single is not None else view.curated.slug if view.curated is not None else None
+        return lambda: self.catalog.of(principal.org_id).view(slug, principal, curated=view.curated is not None)
 
     async def attended(
         self, principal: Principal, receive: Receive | None, events: AsyncIterator[bytes]
@@ -176,6 +187,20 @@ class Router:
         finally:
             self._keeping.flights.land(flight)
 
+    def _subscribe(self, request: Request, session: LegacySession, *, on: bool) -> Answer:
+        uri = text_param(request.params, "uri")
+        place = watchable(request.view, uri)
+        if place is None or not request.principal.may("mcp:resources:read"):
+            raise ProtocolError(protocol.RESOURCE_NOT_FOUND, f"No resource to watch: {uri}", data={"uri": uri})
+        if not on:
+            session.subscriptions.pop(place, None)
+        elif len(session.subscriptions) >= MAX_SUBSCRIPTIONS:
+            raise ProtocolError(protocol.INVALID_PARAMS, f"More than {MAX_SUBSCRIPTIONS} resources cannot be watched.")
+        else:
+            session.subscriptions[place] = uri
+        self._notices.watched_changed({place[0]})
+        return Answer(body=envelope.result(request.id, b"{}"))
+
     def _set_level(self, request: Request) -> Answer:
         level = text_param(request.params, "level")
         if level not in LEVELS:
@@ -256,10 +281,12 @@ def _safe_to_repeat(attempt: Attempt) -> bool:
 def capabilities(view: View) -> dict[str, object]:
     """What the gateway offers at an address, to clients of either era."""
     offered: dict[str, object] = {"tools": {"listChanged": True}, "logging": {}}
-    # A server may offer resources that it does not list; a set offers what it lists.
-    names = {name for server in view.servers for name in server.capabilities} if view.curated is None else set[str]()
+    names = {name for server in view.servers for name in server.capabilities}
+    if view.curated is not None:
+        # A server may offer what it does not list; a set offers what it lists.
+        names &= {"completions"}
     if "resources" in names or view.entries["resource"] or view.entries["template"]:
-        offered["resources"] = {"listChanged": True}
+        offered["resources"] = {"subscribe": True, "listChanged": True}
     if "prompts" in names or view.entries["prompt"]:
         offered["prompts"] = {"listChanged": True}
     if "completions" in names:

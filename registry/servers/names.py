@@ -14,7 +14,7 @@ MAX_NAME: Final = 64
 
 
 def prefixed(slug: str, name: str) -> str:
-    """The name with its server's slug; one that would be longer than clients accept is cut and made unique by a hash."""
+    """The name with its server's slug; one that is longer than clients accept is cut and made unique by a hash."""
     full = f"{slug}{SEPARATOR}{name}"
     if len(full) <= MAX_NAME:
         return full

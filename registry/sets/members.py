@@ -13,6 +13,8 @@ from typing import Annotated, Any, cast
 import msgspec
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
+from registry.servers.names import MAX_NAME
+
 MAX_CHOICES = 1000
 MAX_MEMBERS = 100
 
@@ -22,7 +24,9 @@ _NewName = Annotated[
     str,
     Field(
         # `__` is kept for names that begin with their server's slug.
-        pattern=r"^(?:[A-Za-z0-9.-]|_(?!_)){1,64}$",
+        pattern=r"^_?(?:[A-Za-z0-9.-]+_?)*$",
+        min_length=1,
+        max_length=MAX_NAME,
         description="Another name: up to 64 letters, digits, dots, hyphens and single underscores.",
     ),
 ]

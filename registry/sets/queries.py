@@ -13,7 +13,7 @@ from registry.servers.queries import live_servers
 from registry.sets.models import ToolSet
 
 
-def own_sets(principal: Principal) -> Select[tuple[ToolSet]]:
+def own_sets(principal: Principal) -> Select[ToolSet]:
     return select(ToolSet).where(ToolSet.org_id == principal.org_id)
 
 

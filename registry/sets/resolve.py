@@ -1,4 +1,4 @@
-"""Which of a set's choices exist, and the name of each in the set. The registry and the data path ask the same question.
+"""Which of a set's choices exist, and the name of each in the set. The registry and the data path ask the same.
 
 Names are plain, or what the set says. Where two would be one, the first in the set's order keeps it and the other gets
 its server's slug in front. A name that begins with the slug of a server in the set always means that server: a tool
@@ -109,7 +109,7 @@ def _pick(member: Member, offered: Sequence[tuple[Kind, str]], picked: list[_Pic
         if choices is None:
             picked.extend(_Picked(member.server, kind, name, None) for kind, name in offered if kind in kinds)
             continue
-        kind_of = {name: kind for kind, name in offered if kind in kinds}
+        kind_of: dict[str, Kind] = {name: kind for kind, name in offered if kind in kinds}
         for choice in choices:
             kind = kind_of.get(choice.name)
             if kind is None:
@@ -131,7 +131,7 @@ def _name(picked: Iterable[_Picked], slugs: set[str], missing: list[Missing]) ->
         if first is not None or (separator and head in slugs):
             exposed = (prefixed_uri if is_uri else prefixed)(item.server, exposed)
         if (item.kind, exposed) in chosen:
-            # Of one server, then: no other has names that begin so.
+            # By the same server: no other has names that begin so.
             what: What = "resource" if item.kind == "template" else item.kind
             missing.append(Missing(what, item.server, item.name, f"Its name {exposed!r} is taken."))
             continue

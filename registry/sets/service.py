@@ -6,7 +6,7 @@ One method per operation; REST, MCP tools and the command line call the same one
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,16 +62,20 @@ class Contents:
 
 
 class SetService:
-    """Operations on sets. Every method checks the principal's permission itself.
+    """Operations on sets. Every method of a caller checks the principal's permission itself."""
 
-    Args:
-        own: what the gateway offers itself, by the slug under which a set may choose it.
-    """
-
-    def __init__(self, clock: Clock, audit: AuditService, own: Callable[[], tuple[str, Iterable[Offered]]]) -> None:
+    def __init__(self, clock: Clock, audit: AuditService) -> None:
         self._clock = clock
         self._audit = audit
-        self._own = own
+        self._own: dict[str, list[Offered]] = {}
+
+    def offer_own(self, slug: str, definitions: Iterable[tuple[str, str, str]]) -> None:
+        """Let sets choose the gateway's own tools, under a slug that no server can have.
+
+        Args:
+            definitions: name, definition as JSON, and permission of each tool.
+        """
+        self._own[slug] = [Offered("tool", name, definition) for name, definition, _ in definitions]
 
     async def list(
         self, session: Session, principal: Principal, *, limit: int = 50, offset: int = 0
@@ -216,10 +220,7 @@ class SetService:
         offered: dict[str, list[Offered]] = {slug: [] for slug in slug_of.values()}
         for row in capabilities:
             offered[slug_of[row.server_id]].append(Offered(_kind(row.kind), row.name, row.definition))
-        own_slug, own = self._own()
-        if own_slug in slugs:
-            offered[own_slug] = list(own)
-        return offered
+        return offered | {slug: own for slug, own in self._own.items() if slug in slugs}
 
 
 def members_of(made: ToolSet) -> tuple[Member, ...]:

@@ -152,6 +152,22 @@ def answer_in(event: bytes, identifier: bytes) -> Message | None:
     return None
 
 
+async def announced(stream: AsyncIterator[bytes]) -> AsyncIterator[Message]:
+    """The notifications on a stream that the server keeps open."""
+    splitter = sse.Splitter()
+    try:
+        async for chunk in stream:
+            for event in splitter.feed(chunk):
+                with suppress(msgspec.DecodeError, RecursionError):
+                    message = decode_message(sse.data_of(event) or b"{}")
+                    if message.method and not bytes(message.id):
+                        yield message
+    except (ConnectionFailed, sse.EventTooLarge):
+        return
+    finally:
+        await translate.close(stream)
+
+
 async def discard(response: Response) -> None:
     """Be done with a response that nobody reads."""
     if response.stream is not None:

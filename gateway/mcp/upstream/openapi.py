@@ -79,6 +79,9 @@ class OpenApiUpstream:
     async def notify(self, outgoing: Outgoing) -> None:
         """A REST service hears no notifications."""
 
+    def listen(self, resources: frozenset[str]) -> None:
+        """A REST service announces nothing."""
+
     async def reach(self) -> None:
         """Look whether the service is there.
 

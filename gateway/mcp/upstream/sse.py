@@ -20,12 +20,12 @@ from gateway.mcp.upstream.pool import ConnectionFailed, Pool, Response
 from gateway.mcp.upstream.port import Answer, NotSent, OutcomeUnknown, Outgoing, UpstreamFailure
 from registry.core.egress import EgressRefused, EgressTimeout, EgressUnreachable, UrlInvalid, vet_url
 from registry.core.version import VERSION
+from registry.identity.principal import Principal
 
 if TYPE_CHECKING:
     from gateway.mcp.envelope import Message
     from registry.core.clock import Clock
     from registry.core.egress import Egress, Target
-    from registry.identity.principal import Principal
     from registry.servers.connection import Connection
 
 HANDSHAKE_SECONDS = 10.0
@@ -80,6 +80,15 @@ class SseUpstream:
     async def introduce(self, principal: Principal, capabilities: bytes) -> Message:
         """Open this principal's session; gives the server's `initialize` answer."""
         return (await self._session(principal, capabilities)).introduction
+
+    def listen(self, resources: frozenset[str]) -> AsyncIterator[Message]:
+        return self._announcements(resources)
+
+    async def _announcements(self, resources: frozenset[str]) -> AsyncIterator[Message]:
+        gateway = Principal(org_id=self._connection.org_id, user_id=None, role="system", permissions=frozenset())
+        session = await self._session(gateway, b"{}")
+        async for message in session.multiplex.announced(resources):
+            yield message
 
     async def close(self) -> None:
         self._closed = True

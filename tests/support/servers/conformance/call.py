@@ -7,6 +7,7 @@ call's own stream while the call waits. What runs sees neither: it awaits `Call.
 from __future__ import annotations
 
 import json
+import uuid
 from typing import Any
 
 import anyio
@@ -28,6 +29,13 @@ _PUSHED: dict[str, tuple[Any, Any]] = {
     "sampling/createMessage": (types.CreateMessageRequest, types.CreateMessageResult),
     "roots/list": (types.ListRootsRequest, types.ListRootsResult),
 }
+
+
+def _legacy_form(request: Json) -> Json:
+    """Revisions before the modern one identify an elicitation by URL, so that its end can be told."""
+    if request.get("params", {}).get("mode") != "url":
+        return request
+    return {**request, "params": {**request["params"], "elicitationId": uuid.uuid4().hex}}
 
 
 class InputNeeded(Exception):
@@ -107,7 +115,7 @@ class Call:
         async def push(key: str, request: Json) -> None:
             model, answer = _PUSHED[request["method"]]
             result = await self.ctx.session.send_request(
-                model.model_validate(request),
+                model.model_validate(_legacy_form(request)),
                 answer,
                 metadata=ServerMessageMetadata(related_request_id=self.ctx.request_id),
             )

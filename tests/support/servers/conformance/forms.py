@@ -14,6 +14,11 @@ def elicit(message: str, properties: Json, *, required: list[str] | None = None)
     return {"method": "elicitation/create", "params": {"mode": "form", "message": message, "requestedSchema": schema}}
 
 
+def elicit_by_url(message: str, url: str) -> Json:
+    """A page for the user to visit."""
+    return {"method": "elicitation/create", "params": {"mode": "url", "message": message, "url": url}}
+
+
 def sample(prompt: str, max_tokens: int) -> Json:
     """A question to the client's model."""
     message = {"role": "user", "content": {"type": "text", "text": prompt}}

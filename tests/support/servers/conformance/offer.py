@@ -17,6 +17,8 @@ from mcp.server.subscriptions import (
     ToolsListChanged,
 )
 
+from tests.support.servers.conformance.tasks import Tasks
+
 LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 
 
@@ -38,11 +40,14 @@ class Offer:
 
     def __init__(self) -> None:
         self.bus = InMemorySubscriptionBus()
+        self.tasks = Tasks()
         self.sessions: dict[str, Session] = {}
         self.changed_tools = False
         self.changed_prompts = False
         self.versions = 0
         """How often the watched resource was changed."""
+        self.waiting = self.cancelled = 0
+        """Calls that go on until they are cancelled, and those that were."""
 
     def session_of(self, ctx: Any) -> Session | None:
         """The legacy session of a request."""

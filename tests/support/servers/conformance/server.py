@@ -18,6 +18,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from tests.support.servers.conformance import prompts, resources, tools
 from tests.support.servers.conformance.call import Call, InputNeeded, Json
 from tests.support.servers.conformance.offer import Offer
+from tests.support.servers.conformance.tasks import EXTENSION, TaskParams
 
 NAME = "conformance-fixture"
 RETRY_MILLISECONDS = 50
@@ -83,7 +84,7 @@ class _Handlers:
             return needed.result()
         if result is None:
             raise MCPError(types.INVALID_PARAMS, f"There is no tool {params.name!r}.")
-        return _complete(**result)
+        return result if "resultType" in result else _complete(**result)
 
     async def list_prompts(self, ctx: Any, params: Any) -> Json:
         return _complete(prompts=[prompt.definition() for prompt in prompts.listed(self._offer)])
@@ -153,7 +154,7 @@ def make_server() -> Server[Any]:
         NAME,
         version="1.0.0",
         instructions="Offers what the conformance suite asks for.",
-        cache_hints={method: public for method in _LISTS} | {"resources/read": CacheHint()},
+        cache_hints=dict.fromkeys(_LISTS, public) | {"resources/read": CacheHint()},
         get_tool_input_schema=handlers.input_schema,
         on_list_tools=handlers.list_tools,
         on_call_tool=handlers.call_tool,
@@ -169,6 +170,9 @@ def make_server() -> Server[Any]:
     )
     # Not a constructor argument: the SDK warns there that the method is of the legacy era, which is why it is here.
     server.add_request_handler("logging/setLevel", types.SetLevelRequestParams, handlers.set_level)
+    for method, handler in (("get", offer.tasks.get), ("update", offer.tasks.update), ("cancel", offer.tasks.cancel)):
+        server.add_request_handler(f"tasks/{method}", TaskParams, handler)
+    server.extensions = {EXTENSION: {}}
     boundary = RequestStateBoundary(RequestStateSecurity.ephemeral(), default_audience=NAME)
     server.middleware += [handlers.remember_session, boundary]
     return server

@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 
-from tests.support.servers.conformance import forms
+from tests.support.servers.conformance import forms, tasks
 from tests.support.servers.conformance.call import Call, Json
 from tests.support.servers.conformance.media import PNG, WAV
 from tests.support.servers.conformance.offer import Offer
@@ -136,6 +136,26 @@ async def reconnection(call: Call, offer: Offer) -> Content:
     return [text("answered after the reconnection")]
 
 
+# -- cancelling
+
+
+@tool("wait", "Waits until it is cancelled.")
+async def wait(call: Call, offer: Offer) -> Content:
+    offer.waiting += 1
+    try:
+        await anyio.sleep_forever()
+    except anyio.get_cancelled_exc_class():
+        offer.cancelled += 1
+        raise
+    finally:
+        offer.waiting -= 1
+
+
+@tool("waits", "Tells how many calls of `wait` go on and how many were cancelled.")
+async def waits(call: Call, offer: Offer) -> Content:
+    return [text(f"waiting={offer.waiting} cancelled={offer.cancelled}")]
+
+
 # -- changes
 
 
@@ -228,6 +248,11 @@ async def streaming_elicitation(call: Call, offer: Offer) -> Content:
     return await _elicited(call, forms.elicit("Shall it go on?", {"ok": {"type": "boolean"}}), "User response")
 
 
+@tool("elicitation_by_url", "Sends the user to a page.")
+async def elicitation_by_url(call: Call, offer: Offer) -> Content:
+    return await _elicited(call, forms.elicit_by_url("Please look at this.", "https://example.com/page"))
+
+
 @tool("test_elicitation_sep1034_defaults", "Asks with a default value of every type.")
 async def elicitation_defaults(call: Call, offer: Offer) -> Content:
     return await _elicited(call, forms.elicit("Please check these.", forms.DEFAULTS, required=[]))
@@ -314,6 +339,22 @@ async def input_capabilities(call: Call, offer: Offer) -> Content:
 @tool("test_dynamic_tool", "Is there after every other change.")
 async def dynamic(call: Call, offer: Offer) -> Content:
     return [text("still there")]
+
+
+@tool("greet", "Greets by name, at once.", _takes(name=_STRING))
+async def greet(call: Call, offer: Offer) -> Content:
+    return [text(f"Hello, {call.arguments['name']}!")]
+
+
+def _as_task(name: str) -> Run:
+    async def run(call: Call, offer: Offer) -> Json:
+        return await offer.tasks.call(name, call)
+
+    return run
+
+
+for _name, _tool in tasks.TOOLS.items():
+    tool(_name, _tool.description, _tool.schema)(_as_task(_name))
 
 
 def listed(offer: Offer) -> list[Tool]:
