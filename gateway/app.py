@@ -19,6 +19,7 @@ from gateway.api.application import behind_edge, create_api
 from gateway.api.registry import api_keys as api_keys_api
 from gateway.api.registry import auth as auth_api
 from gateway.api.registry import health as health_api
+from gateway.api.registry import openapi as openapi_api
 from gateway.api.registry import organizations as organizations_api
 from gateway.api.registry import servers as servers_api
 from gateway.api.registry import sets as sets_api
@@ -46,6 +47,7 @@ from gateway.mcp.request_state import RequestStates
 from gateway.mcp.router import Router
 from gateway.mcp.sessions import LegacySessions
 from gateway.mcp.tasks import TaskIds
+from gateway.mcp.sse_clients import SseClients, sse_address_of
 from gateway.mcp.upstream.local import SLUG, LocalUpstream
 from gateway.mcp.upstream.manager import Upstreams
 from gateway.mcp.upstream.probe import Prober
@@ -54,6 +56,7 @@ from gateway.mcp.watch import Watches
 from mcp_tools.budgets import BudgetTools
 from mcp_tools.emergency import EmergencyTools
 from mcp_tools.health import HealthTools
+from mcp_tools.openapi import OpenApiTools
 from mcp_tools.servers import ServerTools
 from mcp_tools.sets import SetTools
 from mcp_tools.tool import Tool, Toolbox
@@ -76,6 +79,7 @@ from registry.health.service import HealthService
 from registry.identity.first_run import FirstRun, Preset, ensure_first_run, operator_token
 from registry.identity.service import IdentityService
 from registry.migrations.runner import migrate
+from registry.openapi.service import OpenApiImport
 from registry.servers.discovery import Discovery, discoverer
 from registry.servers.events import CatalogChanged
 from registry.servers.prices import PriceService
@@ -174,6 +178,7 @@ class Application:
         self._authenticator = Authenticator(self.database, services.identity, self._events, self._clock)
         allow = parse_allow(settings.egress_allow or ())
         self._egress = Egress(EgressPolicy(allow=allow, local_mode=local_mode(settings, host)))
+        self._imports = OpenApiImport(services.servers, self._egress)
         self._switch = EmergencySwitch(self.database, self._events, self._clock)
         ledger = Ledger(self.database, self._clock, services.audit)
         self._desk = Desk(ledger, StoredTerms(self.database), self._clock)
@@ -216,6 +221,8 @@ class Application:
         visits = Visits(settings.public_calls_per_minute if settings.rate_limits == "on" else None, clock)
         handler = Handler(self._authenticator, router, sessions, visits)
         self._mcp = McpEndpoint(handler, self._hosts, settings.max_body_bytes, self._addresses.of)
+        self._sse_clients = SseClients(handler, router.attended)
+        self._sse = McpEndpoint(self._sse_clients, self._hosts, settings.max_body_bytes, self._addresses.of)
 
     async def _rediscover(self, connection: Connection) -> None:
         """Read a server's lists anew because it said that they changed."""
@@ -225,6 +232,7 @@ class Application:
         services = self._services
         return [
             *ServerTools(self.database, services.servers, self._discovery).tools(),
+            *OpenApiTools(self.database, services.servers, self._imports).tools(),
             *SetTools(self.database, services.sets).tools(),
             *HealthTools(self.database, services.servers, services.health).tools(),
             *EmergencyTools(self.database, services.emergency).tools(),
@@ -249,6 +257,7 @@ class Application:
             organizations_api.router(front, services.identity),
             api_keys_api.router(front, services.identity),
             servers_api.router(front, services.servers, self._discovery, operator_token=proof),
+            openapi_api.router(front, services.servers, self._imports),
             servers_api.discovery_router(front, services.servers, self._discovery),
             sets_api.router(front, services.sets),
             health_api.router(front, services.servers),
@@ -293,6 +302,7 @@ class Application:
         """Stop being ready and end the streams that would never end by themselves."""
         self._ready = False
         self._notices.end_all()
+        self._sse_clients.end_all()
 
     async def stop(self) -> None:
         self.drain()
@@ -312,6 +322,10 @@ class Application:
             address = address_of(scope["path"])
             if address is not None:
                 await self._mcp.serve(address, scope, receive, send)
+                return
+            sse_address = sse_address_of(scope["path"], scope["query_string"])
+            if sse_address is not None:
+                await self._sse.serve(sse_address, scope, receive, send)
                 return
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)

@@ -17,6 +17,7 @@ from gateway.cli.doctor import doctor
 from gateway.cli.emergency import emergency
 from gateway.cli.errors import CommandFailed
 from gateway.cli.keys import keys
+from gateway.cli.openapi import import_openapi
 from gateway.cli.output import note
 from gateway.cli.rpc import own_version
 from gateway.cli.serve import serve
@@ -37,6 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(serve)
+servers.command("import-openapi")(import_openapi)
 app.add_typer(servers, name="servers")
 app.add_typer(sets, name="sets")
 app.add_typer(keys, name="keys")

@@ -79,7 +79,7 @@ class Router:
         if request.modern and method == "subscriptions/listen":
             current = self._current(request.principal, request.view)
             events = self._notices.listen(request.principal.org_id, current, request.id, request.params)
-            return Answer(stream=self._attended(request.principal, request.receive, events))
+            return Answer(stream=self.attended(request.principal, request.receive, events))
         if method == "completion/complete":
             return await self._complete(request)
         if request.modern and method in TASK_METHODS:
@@ -95,7 +95,7 @@ class Router:
     def listen(self, principal: Principal, view: View, session: LegacySession, receive: Receive | None) -> Answer:
         """A legacy client's GET stream."""
         events = self._notices.stream(principal.org_id, self._current(principal, view), session.subscriptions)
-        return Answer(stream=self._attended(principal, receive, events))
+        return Answer(stream=self.attended(principal, receive, events))
 
     def attend(self, principal: Principal, receive: Receive | None, events: AsyncIterator[bytes]) -> Answer:
         """A stream of events that lasts as long as its client listens."""
@@ -106,7 +106,7 @@ class Router:
         slug = view.single.slug if view.single is not None else view.curated.slug if view.curated is not None else None
         return lambda: self.catalog.of(principal.org_id).view(slug, principal, curated=view.curated is not None)
 
-    async def _attended(
+    async def attended(
         self, principal: Principal, receive: Receive | None, events: AsyncIterator[bytes]
     ) -> AsyncIterator[bytes]:
         """A stream without a deadline of its own, ended when its client goes away."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.mcp.upstream.legacy_http import LegacyHttpUpstream
 from gateway.mcp.upstream.modern_http import ModernHttpUpstream
+from gateway.mcp.upstream.openapi import OpenApiUpstream
 from gateway.mcp.upstream.port import Upstream
 from gateway.mcp.upstream.sse import SseUpstream
 from gateway.mcp.upstream.stdio import StdioUpstream
@@ -64,13 +65,17 @@ class Upstreams:
         made = self._made.get(connection.server_id)
         return made.upstream if made is not None and made.connection == connection else None
 
-    def make(self, connection: Connection) -> ModernHttpUpstream | LegacyHttpUpstream | SseUpstream | StdioUpstream:
+    def make(
+        self, connection: Connection
+    ) -> ModernHttpUpstream | LegacyHttpUpstream | SseUpstream | StdioUpstream | OpenApiUpstream:
         """A new upstream that is the caller's to close."""
         match connection.transport:
             case "stdio":
                 return StdioUpstream(connection, self._stdio_user, self._clock)
             case "sse":
                 return SseUpstream(connection, self._egress, self._clock)
+            case "openapi":
+                return OpenApiUpstream(connection, self._egress)
             case "streamable-http":
                 http = ModernHttpUpstream if connection.era == "modern" else LegacyHttpUpstream
                 return http(connection, self._egress)

@@ -17,6 +17,7 @@ import msgspec
 from gateway.mcp import envelope, protocol, sse, translate
 from gateway.mcp.envelope import Message, Params, ProtocolError, decode_error, decode_message, encode
 from gateway.mcp.upstream.legacy_http import LegacyHttpUpstream
+from gateway.mcp.upstream.openapi import OpenApiUpstream
 from gateway.mcp.upstream.port import Answer, NotSent, Outgoing, Upstream
 from gateway.mcp.upstream.sse import SseUpstream
 from gateway.mcp.upstream.stdio import StdioUpstream
@@ -101,6 +102,8 @@ class Prober:
     async def _look_at(self, connection: Connection) -> Offer:
         if connection.transport == "stdio":
             return await self._look_at_child(connection)
+        if connection.transport == "openapi":
+            return await self._look_at_service(connection)
         if connection.transport == "sse":
             return await self._look_as_legacy(connection)
         modern = self._upstreams.make(replace(connection, era="modern"))
@@ -120,6 +123,20 @@ class Prober:
             return await self._read(legacy, connection, _decode_opening(introduction))
         finally:
             await legacy.close()
+
+    async def _look_at_service(self, connection: Connection) -> Offer:
+        """A REST service says nothing of itself: it offers what was imported, as long as anything answers there."""
+        service = self._upstreams.make(connection)
+        assert isinstance(service, OpenApiUpstream)
+        await service.reach()
+        return Offer(
+            reachable=True,
+            endpoint_url=connection.url,
+            transport="openapi",
+            capabilities={"tools": {}},
+            offered=tuple(Offered("tool", operation.tool, operation.definition) for operation in connection.operations),
+            checks={"connectivity": "healthy", "handshake": "healthy", "capabilities": "healthy"},
+        )
 
     async def _look_at_child(self, connection: Connection) -> Offer:
         known = self._upstreams.known(connection)
