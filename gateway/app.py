@@ -23,6 +23,7 @@ from gateway.api.registry import auth as auth_api
 from gateway.api.registry import health as health_api
 from gateway.api.registry import organizations as organizations_api
 from gateway.api.registry import servers as servers_api
+from gateway.api.registry import tools as tools_api
 from gateway.api.shared import probes
 from gateway.api.shared.client import ClientAddress
 from gateway.api.shared.hosts import HostPolicy
@@ -30,6 +31,7 @@ from gateway.api.shared.rate_limits import MemoryRateLimiter
 from gateway.api.shared.route import Front
 from gateway.auth.authenticator import Authenticator
 from gateway.mcp.call import CallKeeping
+from gateway.mcp.caller import ToolCaller
 from gateway.mcp.catalog import Catalog
 from gateway.mcp.endpoint import McpEndpoint, Receive, Scope, Send
 from gateway.mcp.flights import Flights
@@ -40,11 +42,13 @@ from gateway.mcp.policies.permission import PermissionPolicy
 from gateway.mcp.policies.stop import StopPolicy
 from gateway.mcp.records import Recorder
 from gateway.mcp.refresh import CatalogRefresh
+from gateway.mcp.request_state import RequestStates
 from gateway.mcp.router import Router
 from gateway.mcp.sessions import LegacySessions
 from gateway.mcp.upstream.local import SLUG, LocalUpstream
 from gateway.mcp.upstream.manager import Upstreams
 from gateway.mcp.upstream.probe import Prober
+from gateway.mcp.visits import Visits
 from mcp_tools.emergency import EmergencyTools
 from mcp_tools.health import HealthTools
 from mcp_tools.servers import ServerTools
@@ -139,6 +143,7 @@ class Application:
         emergency = EmergencyService(clock, audit)
         self._switch = EmergencySwitch(database, events, clock)
         self._ready = False
+        self._addresses = ClientAddress(settings.trusted_proxies)
         self._wire_data_path(settings, host, events, servers, usage, health, emergency)
         self._wire_api(settings, host, identity, servers, health, emergency)
 
@@ -155,7 +160,7 @@ class Application:
             self.database,
             self._authenticator,
             IdempotencyStore(self._clock, self._master),
-            ClientAddress(settings.trusted_proxies),
+            self._addresses,
             MemoryRateLimiter() if settings.rate_limits == "on" else None,
             self._refresh.settled,
         )
@@ -169,6 +174,8 @@ class Application:
             servers_api.discovery_router(front, servers, self._discovery),
             health_api.router(front, servers),
             emergency_api.router(front, emergency),
+            tools_api.router(front, self.caller, url=self.url),
+            tools_api.test_router(front, self.caller),
         ]
         self._api = behind_edge(create_api(routers, version=VERSION), settings, host)
 
@@ -207,10 +214,14 @@ class Application:
             upstreams=self._upstreams,
             keeping=CallKeeping(policies, self._recorder, self._flights, self._clock, stop.recheck),
             notices=self._notices,
+            states=RequestStates(Sealer(self._master, "request-states"), self._clock),
         )
+        self.caller = ToolCaller(router)
         sessions = LegacySessions(Sealer(self._master, "sessions"), self._clock)
         hosts = HostPolicy(host, settings.public_url, settings.allowed_hosts)
-        self._mcp = McpEndpoint(Handler(self._authenticator, router, sessions), hosts, settings.max_body_bytes)
+        visits = Visits(settings.public_calls_per_minute if settings.rate_limits == "on" else None, self._clock)
+        handler = Handler(self._authenticator, router, sessions, visits)
+        self._mcp = McpEndpoint(handler, hosts, settings.max_body_bytes, self._addresses.of)
 
     async def prepare(self) -> FirstRun | None:
         """Bring the database to the newest schema, and fill an empty one."""

@@ -17,7 +17,9 @@ from registry.identity.principal import Principal
 
 class Pause(Arguments):
     scope: Scope = Field(default="organization", description="The caller's organisation, or the whole gateway.")
-    reason: str | None = Field(default=None, min_length=1, max_length=2000, description="Why; shown to everyone refused.")
+    reason: str | None = Field(
+        default=None, min_length=1, max_length=2000, description="Why; shown to everyone refused."
+    )
 
 
 class Resume(Arguments):

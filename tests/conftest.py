@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-pytest_plugins = ["tests.support.components.fixtures"]
+pytest_plugins = ["tests.support.components.fixtures", "tests.support.database"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

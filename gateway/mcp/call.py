@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gateway.mcp import envelope, sse, translate
+from gateway.mcp import translate
 from gateway.mcp.envelope import ProtocolError
 from gateway.mcp.flights import Flight, Flights
 from gateway.mcp.policies.policy import Attempt, Policy
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from gateway.mcp.records import Recorder
     from gateway.mcp.request import Request
     from registry.core.clock import Clock
+
+
+PATIENCE_SECONDS = 900.0
+"""Longest life of a call that waits for a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,8 @@ class CallUnderWay:
     def take_off(self) -> None:
         request, server = self._request, self._attempt.server
         flight = self._flight = Flight(
-            request.receive,
+            # A legacy client that loses its connection has not cancelled: it says so when it does.
+            request.receive if request.modern else None,
             request.principal.org_id,
             self._began + server.connection.deadlines.first_byte,
             lambda: OutcomeUnknown(server.slug, "it did not answer within its deadline"),
@@ -104,17 +109,14 @@ class CallUnderWay:
                 self._keeping.recheck(self._attempt)
                 size += len(chunk)
                 if self._flight is not None:
-                    self._flight.deadline = min(self._loop.time() + limits.idle, self._began + limits.total)
+                    most = PATIENCE_SECONDS if answer.patient else limits.total
+                    self._flight.deadline = min(self._loop.time() + limits.idle, self._began + most)
                 yield chunk
         except GeneratorExit as error:
             self.failed(error, size)
             raise
         except BaseException as error:  # noqa: BLE001 - it is raised again, as what it means
-            failure = self.failed(error, size)
-            if answer.large or not isinstance(failure, ProtocolError):
-                raise failure from None
-            # The client waits for an answer to its request, not for the end of a connection.
-            yield sse.frame(envelope.error(self._request.id, failure))
+            raise self.failed(error, size) from None
         else:
             self.finish(answer.outcome, answer.error_code, size)
         finally:

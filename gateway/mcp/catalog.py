@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, cast
 from gateway.mcp import protocol
 from gateway.mcp.definitions import Definition, read_definition
 from gateway.mcp.envelope import ProtocolError, encode
+from registry.identity.permissions import PUBLIC
+from registry.identity.principal import Principal
 
 if TYPE_CHECKING:
-    from registry.identity.principal import Principal
     from registry.servers.connection import Connection, Kind, ServerOffer
 
 PAGE = 1000
@@ -153,6 +154,8 @@ class OrgCatalog:
 
     def view(self, slug: str | None, principal: Principal) -> View | None:
         """What `principal` sees at `/mcp` (`slug` is `None`) or at one server's address; `None` for no such server."""
+        if principal.place is not None and principal.place != place_of(slug):
+            return None
         key = (slug, principal.grant)
         view = self._views.get(key)
         if view is None:
@@ -199,10 +202,23 @@ class Catalog:
         self._own = own
         self._ttl_seconds = ttl_seconds
         self._organisations: dict[str, OrgCatalog] = {}
+        self._visitors: dict[str, Principal] = {}
 
     def replace(self, org_id: str, offers: Sequence[ServerOffer]) -> None:
         servers = [compile_server(offer) for offer in offers]
         self._organisations[org_id] = OrgCatalog([*servers, self._own(org_id)], self._ttl_seconds)
+        self._open_to_visitors(org_id, [place_of(server.slug) for server in servers if server.public])
+
+    def visitor(self, place: str) -> Principal | None:
+        """Who a caller without a credential is at an address like `servers/notes`; `None` where it is not public."""
+        return self._visitors.get(place)
+
+    def _open_to_visitors(self, org_id: str, places: Iterable[str]) -> None:
+        for place in [place for place, visitor in self._visitors.items() if visitor.org_id == org_id]:
+            del self._visitors[place]
+        for place in places:
+            # The registry keeps public slugs unique over all organisations; should two meet, the first one stays.
+            self._visitors.setdefault(place, Principal(org_id, None, "public", PUBLIC, place=place))
 
     def of(self, org_id: str) -> OrgCatalog:
         catalog = self._organisations.get(org_id)
@@ -217,6 +233,11 @@ class Catalog:
             for catalog in self._organisations.values()
             for server in catalog.servers.values()
         }
+
+
+def place_of(slug: str | None) -> str:
+    """The name of an address for `Principal.place`; empty for `/mcp`, which is nobody's only one."""
+    return f"servers/{slug}" if slug is not None else ""
 
 
 def compile_server(offer: ServerOffer) -> ServerEntry:

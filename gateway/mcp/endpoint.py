@@ -6,6 +6,7 @@ It stands in front of everything else, without middleware. What an exchange mean
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
@@ -45,19 +46,22 @@ class McpEndpoint:
     Args:
         hosts: which `Host` and `Origin` are answered.
         max_body_bytes: larger requests are answered 413, unread.
+        client_of: the client's address.
     """
 
-    def __init__(self, handler: Handler, hosts: Hosts, max_body_bytes: int) -> None:
+    def __init__(self, handler: Handler, hosts: Hosts, max_body_bytes: int, client_of: Callable[[Scope], str]) -> None:
         self._handler = handler
         self._hosts = hosts
         self._max_body_bytes = max_body_bytes
+        self._client_of = client_of
 
     async def serve(self, address: Address, scope: Scope, receive: Receive, send: Send) -> None:
         identifier = b""
         try:
             self._guard(scope["headers"])
             body = await self._body(scope, receive)
-            answer = await self._handler.handle(scope["method"], address, scope["headers"], body, receive)
+            client = partial(self._client_of, scope)
+            answer = await self._handler.handle(scope["method"], address, scope["headers"], body, receive, client)
         except ClientGone:
             answer = Answer(status=202)
         except Unauthenticated as error:
@@ -67,6 +71,7 @@ class McpEndpoint:
                 protocol.INVALID_REQUEST, f"The body is larger than {self._max_body_bytes} bytes.", status=413
             )
             answer = Answer(status=413, body=envelope.error(identifier, failure), headers=((b"connection", b"close"),))
+            await self._drain(receive)
         except GatehouseError as error:
             answer = _failed(error)
         except Exception:
@@ -109,6 +114,15 @@ class McpEndpoint:
             pieces.append(piece)
         return b"".join(pieces)
 
+    async def _drain(self, receive: Receive) -> None:
+        """Read on for a while: a connection closed with bytes unread is reset, and the answer lost with it."""
+        left = 4 * self._max_body_bytes
+        while left > 0:
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if message["type"] == "http.disconnect" or not message.get("more_body"):
+                return
+
 
 class _TooLarge(Exception):
     pass
@@ -148,20 +162,20 @@ async def _write(answer: Answer, send: Send) -> None:
         return
     headers = [*(_JSON if answer.large else _EVENTS), *answer.headers]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await _write_stream(answer.stream, send, large=answer.large)
+    await _write_stream(answer.stream, answer, send)
 
 
-async def _write_stream(stream: AsyncIterator[bytes], send: Send, *, large: bool) -> None:
+async def _write_stream(stream: AsyncIterator[bytes], answer: Answer, send: Send) -> None:
     try:
         async for chunk in stream:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
     except ClientGone:
         return
     except ProtocolError as error:
-        if large:
+        if answer.large:
             # Half a body has gone out: only breaking the connection tells the client that it is not whole.
             raise
-        failure = sse.frame(envelope.error(b"", error))
+        failure = sse.frame(envelope.error(answer.id, error))
         await send({"type": "http.response.body", "body": failure, "more_body": True})
     finally:
         await translate.close(stream)

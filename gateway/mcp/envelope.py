@@ -131,6 +131,21 @@ def text_param(params: Params, name: str) -> str:
     raise ProtocolError(protocol.INVALID_PARAMS, f"params.{name} must be given, as text.")
 
 
+def object_param(params: Params, name: str) -> Params:
+    """An optional parameter that is an object, by its members; empty if it is not given.
+
+    Raises:
+        ProtocolError: it is something else.
+    """
+    raw = params.get(name)
+    if raw is None:
+        return {}
+    try:
+        return decode_params(raw)
+    except (msgspec.DecodeError, RecursionError):
+        raise ProtocolError(protocol.INVALID_PARAMS, f"params.{name} must be an object.") from None
+
+
 def request(identifier: bytes, method: str, params: Params) -> bytes:
     return b'{"jsonrpc":"2.0","id":%b,"method":%b,"params":%b}' % (identifier, encode(method), encode(params))
 

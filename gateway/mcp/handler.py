@@ -5,23 +5,28 @@ Sources: specification 2026-07-28 transports/streamable-http and basic; 2025-11-
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from gateway.auth.credentials import CredentialMissing
 from gateway.mcp import envelope, headers, protocol
+from gateway.mcp.catalog import place_of
 from gateway.mcp.envelope import Message, Params, ProtocolError, params_of, text_param
 from gateway.mcp.flights import ClientGone
 from gateway.mcp.request import Request
 from gateway.mcp.router import Router, initialize_result
 from gateway.mcp.upstream.port import Answer
+from gateway.mcp.visits import TooManyVisits
 
 if TYPE_CHECKING:
     from gateway.mcp.catalog import View
     from gateway.mcp.flights import Receive
     from gateway.mcp.headers import McpHeaders, RawHeaders
     from gateway.mcp.sessions import LegacySession, LegacySessions
+    from gateway.mcp.visits import Visits
     from registry.identity.principal import Principal
 
 _MODERN = tuple(version.encode() for version in protocol.MODERN_VERSIONS)
@@ -45,12 +50,17 @@ class Address:
 
     slug: str | None
 
+    @property
+    def place(self) -> str:
+        return place_of(self.slug)
+
 
 class Meta(msgspec.Struct, gc=False):
     """The members of a modern request's `_meta` that the gateway reads."""
 
     version: str = msgspec.field(default="", name=protocol.META_VERSION)
     capabilities: msgspec.Raw = msgspec.field(default=envelope.ABSENT, name=protocol.META_CAPABILITIES)
+    log_level: str | None = msgspec.field(default=None, name=protocol.META_LOG_LEVEL)
 
 
 _decode_meta = msgspec.json.Decoder(Meta).decode
@@ -68,15 +78,25 @@ def address_of(path: str) -> Address | None:
 
 
 class Handler:
-    def __init__(self, authenticator: Authenticator, router: Router, sessions: LegacySessions) -> None:
+    def __init__(self, authenticator: Authenticator, router: Router, sessions: LegacySessions, visits: Visits) -> None:
         self._authenticator = authenticator
         self._router = router
         self._sessions = sessions
+        self._visits = visits
 
     async def handle(
-        self, method: str, address: Address, raw_headers: RawHeaders, body: bytes, receive: Receive | None
+        self,
+        method: str,
+        address: Address,
+        raw_headers: RawHeaders,
+        body: bytes,
+        receive: Receive | None,
+        client: Callable[[], str],
     ) -> Answer:
         """Answer one exchange.
+
+        Args:
+            client: finds the client's address, which only callers without a credential are counted by.
 
         Raises:
             Unauthenticated: no good credential.
@@ -84,7 +104,10 @@ class Handler:
         """
         principal = self._authenticator.cached(raw_headers)
         if principal is None:
-            principal = await self._authenticator.authenticate(raw_headers)
+            try:
+                principal = await self._identify(address, raw_headers, client)
+            except TooManyVisits as error:
+                return _too_many(body, error)
         view = self._router.catalog.of(principal.org_id).view(address.slug, principal)
         if view is None:
             missing = ProtocolError(protocol.INVALID_REQUEST, f"There is no server {address.slug!r} here.", status=404)
@@ -102,6 +125,17 @@ class Handler:
             return await self._legacy(principal, view, message, given, receive, len(body))
         except ProtocolError as error:
             return _refused(identifier, error, modern=modern)
+
+    async def _identify(self, address: Address, raw_headers: RawHeaders, client: Callable[[], str]) -> Principal:
+        """Who is calling. Only a request without any credential is a visit; a wrong one is never taken for none."""
+        try:
+            return await self._authenticator.authenticate(raw_headers)
+        except CredentialMissing:
+            visitor = self._router.catalog.visitor(address.place)
+            if visitor is None:
+                raise
+        self._visits.count(client())
+        return visitor
 
     # -- modern era
 
@@ -123,7 +157,9 @@ class Handler:
         named_by = protocol.NAMED_BY.get(message.method)
         headers.check_mirrors(given, message.method, text_param(params, named_by) if named_by else None)
         capabilities = bytes(meta.capabilities)
-        request = Request(principal, view, message, params, True, None, given, capabilities, receive, size)
+        request = Request(
+            principal, view, message, params, True, None, given, capabilities, receive, size, meta.log_level
+        )
         return await self._router.handle(request)
 
     # -- legacy era
@@ -139,7 +175,8 @@ class Handler:
             return Answer(status=202)
         params = params_of(message)
         capabilities = session.capabilities
-        request = Request(principal, view, message, params, False, session, given, capabilities, receive, size)
+        level = session.log_level
+        request = Request(principal, view, message, params, False, session, given, capabilities, receive, size, level)
         return await self._router.handle(request)
 
     def _initialize(self, principal: Principal, view: View, message: Message) -> Answer:
@@ -172,7 +209,9 @@ class Handler:
         return session
 
     def _hear(self, session: LegacySession, message: Message) -> None:
-        """Take a notification; answers to requests of ours find nobody, for none are sent."""
+        """Take a notification, or the answer to a request that was sent to the client."""
+        if message.is_answer:
+            session.hear(message)
         if message.method == "notifications/cancelled":
             flight = session.calls.get(bytes(params_of(message).get("requestId", envelope.ABSENT)))
             if flight is not None:
@@ -209,13 +248,23 @@ def _meta_of(params: Params) -> Meta:
 
 
 def _unsupported(requested: str) -> ProtocolError:
-    supported = [*protocol.MODERN_VERSIONS, *protocol.LEGACY_VERSIONS]
+    supported = list(protocol.MODERN_VERSIONS)
     return ProtocolError(
         protocol.UNSUPPORTED_VERSION,
         "Unsupported protocol version",
         data={"supported": supported, "requested": requested},
         status=400,
     )
+
+
+def _too_many(body: bytes, error: TooManyVisits) -> Answer:
+    try:
+        identifier = bytes(envelope.parse(body).id)
+    except ProtocolError:
+        identifier = b""
+    answer = Answer(status=200 if identifier else 429, body=envelope.error(identifier, error))
+    answer.headers = ((b"retry-after", b"%d" % error.retry_after),)
+    return answer
 
 
 def _refused(identifier: bytes, error: ProtocolError, *, modern: bool) -> Answer:

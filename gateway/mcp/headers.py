@@ -63,11 +63,12 @@ def read(headers: RawHeaders) -> McpHeaders:
         if attribute is not None:
             if getattr(found, attribute) is not None:
                 found.duplicate = name
-            setattr(found, attribute, value)
+            # The parser leaves the optional white space after a value.
+            setattr(found, attribute, value.strip(b" \t"))
         elif name.startswith(_PARAM):
             if name in found.params:
                 found.duplicate = name
-            found.params[name[len(_PARAM) :]] = value
+            found.params[name[len(_PARAM) :]] = value.strip(b" \t")
     return found
 
 

@@ -33,6 +33,7 @@ class Request:
     capabilities: bytes
     receive: Receive | None
     size: int
+    log_level: str | None = None
 
     @property
     def id(self) -> bytes:

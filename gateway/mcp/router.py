@@ -16,10 +16,12 @@ import msgspec
 from gateway.mcp import envelope, headers, protocol, translate
 from gateway.mcp.call import CallKeeping, CallUnderWay
 from gateway.mcp.catalog import LIST_KEYS, Entry, ServerEntry, View
-from gateway.mcp.envelope import ProtocolError, encode, text_param
+from gateway.mcp.envelope import Params, ProtocolError, encode, object_param, text_param
 from gateway.mcp.flights import ClientGone, Flight, Receive
+from gateway.mcp.log_levels import LEVELS
 from gateway.mcp.policies.permission import PERMISSION
 from gateway.mcp.policies.policy import Attempt
+from gateway.mcp.rounds import request_in_rounds
 from gateway.mcp.upstream.port import Answer, OutcomeUnknown, Outgoing
 from registry.core.version import VERSION
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from gateway.mcp.catalog import Catalog
     from gateway.mcp.notices import Notices
     from gateway.mcp.request import Request
+    from gateway.mcp.request_state import RequestStates
     from gateway.mcp.upstream.manager import Upstreams
     from registry.identity.principal import Principal
 
@@ -35,11 +38,20 @@ _KIND = {"tools/call": "tool", "prompts/get": "prompt"}
 
 
 class Router:
-    def __init__(self, *, catalog: Catalog, upstreams: Upstreams, keeping: CallKeeping, notices: Notices) -> None:
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        upstreams: Upstreams,
+        keeping: CallKeeping,
+        notices: Notices,
+        states: RequestStates,
+    ) -> None:
         self.catalog = catalog
         self._upstreams = upstreams
         self._keeping = keeping
         self._notices = notices
+        self._states = states
 
     async def handle(self, request: Request) -> Answer:
         """Answer one request.
@@ -61,8 +73,12 @@ class Router:
         if request.modern and method == "subscriptions/listen":
             events = self._notices.listen(request.principal.org_id, request.id, request.params)
             return Answer(stream=self._attended(request.principal, request.receive, events))
+        if method == "completion/complete":
+            return await self._complete(request)
         if not request.modern and method == "ping":
             return Answer(body=envelope.result(request.id, b"{}"))
+        if not request.modern and method == "logging/setLevel":
+            return self._set_level(request)
         raise ProtocolError(protocol.METHOD_NOT_FOUND, f"Method {method!r} is not supported here.")
 
     def listen(self, principal: Principal, receive: Receive | None) -> Answer:
@@ -103,7 +119,7 @@ class Router:
             await self._durable()
             raise failure from None
         if answer.stream is not None:
-            answer.stream = call.follow(answer.stream, answer)
+            answer.stream, answer.id = call.follow(answer.stream, answer), request.id
             return answer
         call.finish(answer.outcome, answer.error_code, len(answer.body))
         await self._durable()
@@ -117,25 +133,56 @@ class Router:
         params = request.params
         if upstream_name != attempt.name:
             params = {**params, protocol.NAMED_BY[attempt.method]: msgspec.Raw(encode(upstream_name))}
-        outgoing = Outgoing(
-            principal=request.principal,
-            id=request.id,
-            method=attempt.method,
-            params=params,
-            name=upstream_name,
-            modern=request.modern,
-            session=request.session,
-            capabilities=request.capabilities,
-            param_headers=_param_headers(request, attempt),
-        )
-        upstream = self._upstreams.get(attempt.server.connection)
+        server = attempt.server
+        outgoing = _outgoing(request, server, attempt.method, params, upstream_name)
+        outgoing.param_headers = _param_headers(request, attempt)
+        self._states.open(outgoing, server.id)
         try:
-            return await upstream.request(outgoing)
+            answer = await self._ask(request, server, outgoing)
         except OutcomeUnknown:
             if not _safe_to_repeat(attempt):
                 raise
             self._keeping.recheck(attempt)
+            answer = await self._ask(request, server, outgoing)
+        self._states.seal(answer, outgoing, server.id)
+        return answer
+
+    async def _ask(self, request: Request, server: ServerEntry, outgoing: Outgoing) -> Answer:
+        upstream = self._upstreams.get(server.connection)
+        if request.session is None:
             return await upstream.request(outgoing)
+        return await request_in_rounds(upstream, outgoing, request.session)
+
+    # -- beside the calls
+
+    async def _complete(self, request: Request) -> Answer:
+        """Suggestions for an argument of a prompt or a resource template, from the server that has it."""
+        server, params = _completion_target(request)
+        flight = Flight(
+            request.receive,
+            request.principal.org_id,
+            asyncio.get_running_loop().time() + server.connection.deadlines.first_byte,
+            lambda: OutcomeUnknown(server.slug, "it did not answer within its deadline"),
+            stoppable=True,
+        )
+        method = request.message.method
+        self._keeping.recheck(Attempt(request.principal, method, method, server, None, request.params))
+        self._keeping.flights.take_off(flight)
+        try:
+            outgoing = _outgoing(request, server, method, params, None)
+            return await self._upstreams.get(server.connection).request(outgoing)
+        except asyncio.CancelledError as error:
+            raise (flight.reason() or error) from None
+        finally:
+            self._keeping.flights.land(flight)
+
+    def _set_level(self, request: Request) -> Answer:
+        level = text_param(request.params, "level")
+        if level not in LEVELS:
+            raise ProtocolError(protocol.INVALID_PARAMS, f"level must be one of {', '.join(LEVELS)}.")
+        if request.session is not None:
+            request.session.log_level = level
+        return Answer(body=envelope.result(request.id, b"{}"))
 
 
 def _find(request: Request, method: str, name: str) -> tuple[ServerEntry, Entry | None, str]:
@@ -150,6 +197,39 @@ def _find(request: Request, method: str, name: str) -> tuple[ServerEntry, Entry 
     if entry is None:
         raise ProtocolError(protocol.INVALID_PARAMS, f"Unknown {_KIND[method]}: {name}")
     return entry.server, entry, entry.name
+
+
+def _outgoing(request: Request, server: ServerEntry, method: str, params: Params, name: str | None) -> Outgoing:
+    return Outgoing(
+        principal=request.principal,
+        id=request.id,
+        method=method,
+        params=params,
+        name=name,
+        modern=request.modern,
+        session=request.session,
+        capabilities=request.capabilities,
+        origin=server.title if request.view.single is None else None,
+        log_level=request.log_level,
+    )
+
+
+def _completion_target(request: Request) -> tuple[ServerEntry, Params]:
+    """The server that has what is completed, and the parameters with its own name for it."""
+    ref = object_param(request.params, "ref")
+    named_by = "uri" if "uri" in ref else "name"
+    name = text_param(ref, named_by)
+    if named_by == "name":
+        entry = request.view.find("prompt", name)
+        found = (entry.server, entry.name) if entry is not None else None
+    else:
+        template = request.view.find("template", name)
+        found = (template.server, template.name) if template is not None else request.view.find_resource(name)
+    if found is None:
+        raise ProtocolError(protocol.INVALID_PARAMS, f"There is nothing to complete under {name!r}.")
+    server, upstream_name = found
+    ref = {**ref, named_by: msgspec.Raw(encode(upstream_name))}
+    return server, {**request.params, "ref": msgspec.Raw(encode(ref))}
 
 
 def _param_headers(request: Request, attempt: Attempt) -> bytes:
@@ -172,12 +252,14 @@ def _safe_to_repeat(attempt: Attempt) -> bool:
 
 def capabilities(view: View) -> dict[str, object]:
     """What the gateway offers at an address, to clients of either era."""
-    offered: dict[str, object] = {"tools": {"listChanged": True}}
+    offered: dict[str, object] = {"tools": {"listChanged": True}, "logging": {}}
     names = {name for server in view.servers for name in server.capabilities}
     if "resources" in names or view.entries["resource"] or view.entries["template"]:
         offered["resources"] = {"listChanged": True}
     if "prompts" in names or view.entries["prompt"]:
         offered["prompts"] = {"listChanged": True}
+    if "completions" in names:
+        offered["completions"] = {}
     return offered
 
 

@@ -8,8 +8,10 @@ memory for the sessions that are in use. The modern era has no sessions.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,11 +20,14 @@ from gateway.mcp.flights import ClientGone, Flight
 from registry.core.security import SealBroken, Sealer
 
 if TYPE_CHECKING:
+    from gateway.mcp.envelope import Message
     from registry.core.clock import Clock
     from registry.identity.principal import Principal
 
 LIFETIME_SECONDS = 24 * 3600
 """After this a client must initialize again."""
+MOST_EXPECTED = 100
+"""Requests to one client that can be open at a time."""
 IN_MEMORY = 10_000
 """Sessions whose live state is kept; the one longest unused goes first and starts afresh when it comes back."""
 
@@ -40,7 +45,19 @@ class Agreed(msgspec.Struct, array_like=True, frozen=True):
 class LegacySession:
     """One client's session while it is in use."""
 
-    __slots__ = ("calls", "capabilities", "id", "streams", "upstream_ids", "version")
+    __slots__ = (
+        "_expected",
+        "_numbers",
+        "calls",
+        "capabilities",
+        "id",
+        "levels_sent",
+        "log_level",
+        "streams",
+        "subscriptions",
+        "upstream_ids",
+        "version",
+    )
 
     def __init__(self, identifier: str, agreed: Agreed) -> None:
         self.id = identifier
@@ -52,6 +69,29 @@ class LegacySession:
         """Calls under way by request id, so that `notifications/cancelled` finds them."""
         self.streams: set[asyncio.Queue[bytes | None]] = set()
         """Open GET streams; `None` ends one."""
+        self.log_level: str | None = None
+        """Set by `logging/setLevel`; servers are told when they are next asked something."""
+        self.levels_sent: dict[str, str] = {}
+        self.subscriptions: set[tuple[str, str]] = set()
+        """Resources whose changes the client wants to hear of: server id and URI."""
+        self._expected: dict[bytes, Callable[[Message], None]] = {}
+        self._numbers = itertools.count(1)
+
+    def expect(self, reply: Callable[[Message], None]) -> bytes:
+        """An id for a request to the client; `reply` is called with its answer, should there be one."""
+        identifier = b'"gatehouse-%d"' % next(self._numbers)
+        self._expected[identifier] = reply
+        if len(self._expected) > MOST_EXPECTED:
+            del self._expected[next(iter(self._expected))]
+        return identifier
+
+    def hear(self, answer: Message) -> bool:
+        """Take a client's answer to a request of ours; false if none like it was asked."""
+        reply = self._expected.pop(bytes(answer.id), None)
+        if reply is None:
+            return False
+        reply(answer)
+        return True
 
 
 class LegacySessions:

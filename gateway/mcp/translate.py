@@ -6,15 +6,17 @@ Source: specification 2026-07-28, basic (results, `_meta`) and versioning; DESIG
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 
 import msgspec
 
 from gateway.mcp import protocol
-from gateway.mcp.envelope import Message, Params, decode_error, decode_params, encode
+from gateway.mcp.envelope import Message, Params, decode_error, decode_params, decode_text, encode
 from registry.core.version import VERSION
 
 _CACHED = frozenset({"resources/read"})
+_RETRIED = ("_meta", "inputResponses", "requestState")
 _MODERN_ONLY = ("resultType", "ttlMs", "cacheScope")
 CLIENT = {"name": "gatehouse", "version": VERSION}
 """How the gateway introduces itself to servers."""
@@ -23,12 +25,28 @@ _CLIENT_INFO = encode(CLIENT)
 Rewrite = Callable[[Message], bytes]
 
 
-def stamp(params: Params, capabilities: bytes) -> Params:
-    """A legacy client's parameters for a modern server: the version and capabilities travel with the request."""
+class InputRequired(Exception):
+    """A modern server wants something from the client before it goes on.
+
+    Args:
+        requests: what it asks, by its own keys: the JSON of `method` and `params` each.
+        state: to be given back with the answers, if there is one.
+    """
+
+    def __init__(self, requests: Params, state: msgspec.Raw | None) -> None:
+        super().__init__("input required")
+        self.requests = requests
+        self.state = state
+
+
+def stamp(params: Params, capabilities: bytes, log_level: str | None = None) -> Params:
+    """A legacy client's parameters for a modern server: what was agreed once travels with the request."""
     meta = decode_params(params["_meta"]) if "_meta" in params else {}
     meta[protocol.META_VERSION] = msgspec.Raw(encode(protocol.MODERN))
     meta[protocol.META_CAPABILITIES] = msgspec.Raw(capabilities)
     meta[protocol.META_CLIENT_INFO] = msgspec.Raw(_CLIENT_INFO)
+    if log_level is not None:
+        meta[protocol.META_LOG_LEVEL] = msgspec.Raw(encode(log_level))
     return {**params, "_meta": msgspec.Raw(encode(meta))}
 
 
@@ -37,7 +55,7 @@ def unstamp(params: Params) -> Params:
     if "_meta" not in params:
         return params
     meta = {name: value for name, value in decode_params(params["_meta"]).items() if not name.startswith(protocol.META)}
-    rest = {name: value for name, value in params.items() if name != "_meta"}
+    rest = {name: value for name, value in params.items() if name not in _RETRIED}
     return {**rest, "_meta": msgspec.Raw(encode(meta))} if meta else rest
 
 
@@ -56,21 +74,39 @@ def to_modern(method: str, identifier: bytes) -> Rewrite:
 
 
 def to_legacy(identifier: bytes) -> Rewrite:
-    """Makes a legacy answer with the client's id of a modern server's."""
+    """Makes a legacy answer with the client's id of a modern server's. It raises `InputRequired` for what is none."""
 
     def rewrite(message: Message) -> bytes:
         if bytes(message.error):
             return _error(identifier, message.error)
         result = decode_params(message.result)
+        if bytes(result.get("resultType", b"")) == b'"input_required"':
+            raise InputRequired(decode_params(result.get("inputRequests", b"{}")), result.get("requestState"))
         for name in _MODERN_ONLY:
             result.pop(name, None)
         if "_meta" in result:
             meta = decode_params(result["_meta"])
             if meta.pop(protocol.META_SERVER_INFO, None) is not None:
                 result["_meta"] = msgspec.Raw(encode(meta))
+            if not meta:
+                del result["_meta"]
         return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (identifier, encode(result))
 
     return rewrite
+
+
+def input_required(requests: Mapping[str, Mapping[str, object]], state: str) -> bytes:
+    """The result that asks a modern client."""
+    return encode({"resultType": "input_required", "inputRequests": requests, "requestState": state})
+
+
+def with_origin(method: str, params: Params, origin: str | None) -> Params:
+    """A server's request for input; where several servers share an address, people are told which one asks."""
+    if origin is None or method != "elicitation/create" or "message" not in params:
+        return params
+    with suppress(msgspec.DecodeError):
+        return {**params, "message": msgspec.Raw(encode(f"[{origin}] {decode_text(params['message'])}"))}
+    return params
 
 
 def with_id(identifier: bytes) -> Rewrite:

@@ -14,21 +14,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
+import structlog
 from sqlalchemy import JSON, DateTime, Dialect, MetaData, Uuid, event
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-from registry.core.errors import GatehouseError
+from registry.core.errors import GatehouseError, Unavailable
 from registry.core.events import Event, EventBus
+
+log = structlog.get_logger(__name__)
 
 Session = AsyncSession
 
 _EVENTS = "gatehouse_events"
 _READ_ONLY = "gatehouse_read_only"
 _BUSY_TIMEOUT_MS = 10_000
+_URL_FORMS = "Use sqlite+aiosqlite:///PATH or postgresql+asyncpg://USER:PASSWORD@HOST/NAME."
 
 JSONDict = JSON().with_variant(JSONB(), "postgresql")
 """Column type for JSON documents."""
@@ -38,6 +43,12 @@ class DatabaseUrlInvalid(GatehouseError):
     status = 500
     code = "DATABASE_URL_INVALID"
     title = "Database URL invalid"
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database is locked, full or gone. What was asked has not been done."""
+
+    code = "DATABASE_UNAVAILABLE"
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -109,7 +120,11 @@ class Database:
     """
 
     def __init__(self, url: str, events: EventBus) -> None:
-        self.url = make_url(url)
+        """Raises `DatabaseUrlInvalid` for an address that is none, or of another database."""
+        try:
+            self.url = make_url(url)
+        except ArgumentError:
+            raise DatabaseUrlInvalid(f"GATEHOUSE_DATABASE_URL is not a database address. {_URL_FORMS}") from None
         self._events = events
         self.engine = _create_engine(self.url)
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
@@ -118,8 +133,11 @@ class Database:
     async def transaction(self) -> AsyncGenerator[Session]:
         """A session that is committed at the end of the block, or rolled back if the block raises."""
         async with self._sessions() as session:
-            async with session.begin():
-                yield session
+            try:
+                async with session.begin():
+                    yield session
+            except OperationalError as error:
+                raise _unavailable(error) from error
             for happened in session.info.pop(_EVENTS, ()):
                 self._events.publish(happened)
 
@@ -129,20 +147,21 @@ class Database:
         async with self._sessions() as session:
             await session.connection(execution_options={_READ_ONLY: True})
             yield session
-            await session.rollback()
 
     async def close(self) -> None:
         await self.engine.dispose()
 
 
+def _unavailable(error: OperationalError) -> DatabaseUnavailable:
+    log.error("the database refused", error=str(error.orig))
+    return DatabaseUnavailable("The database cannot be used right now: try again, or see /health and the log.")
+
+
 def _create_engine(url: URL) -> AsyncEngine:
-    backend = url.get_backend_name()
-    if backend == "postgresql":
+    if url.drivername == "postgresql+asyncpg":
         return create_async_engine(url, pool_size=10, max_overflow=10, pool_pre_ping=True)
-    if backend != "sqlite":
-        raise DatabaseUrlInvalid(
-            f"GATEHOUSE_DATABASE_URL names {backend!r}; use sqlite+aiosqlite:///PATH or postgresql+asyncpg://…"
-        )
+    if url.drivername != "sqlite+aiosqlite":
+        raise DatabaseUrlInvalid(f"GATEHOUSE_DATABASE_URL begins with {url.drivername!r}. {_URL_FORMS}")
     if url.database and url.database != ":memory:":
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_async_engine(url)

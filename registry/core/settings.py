@@ -72,7 +72,9 @@ class Settings(BaseSettings):
     audit: Literal["batched", "durable"] = "batched"
     """`durable`: a call is answered only after its record has been committed."""
     rate_limits: Literal["on", "off"] = "on"
-    """`off`: the façade's rate limits do not apply."""
+    """`off`: neither the façade's rate limits nor `public_calls_per_minute` apply."""
+    public_calls_per_minute: int = Field(default=600, ge=1)
+    """Requests that one client address may send to public servers and sets, without a credential."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "json"

@@ -54,6 +54,9 @@ AGENT = frozenset(
 )
 """What a program needs that only works with tools: list, call and read."""
 
+PUBLIC = frozenset(name for name in AGENT if name.startswith(("mcp:tools:", "mcp:resources:", "mcp:prompts:")))
+"""What anybody may do at a public address. No role: nobody can be given it."""
+
 _VIEWER = frozenset(
     {
         "mcp:servers:read",

@@ -23,12 +23,13 @@ class Principal:
     Args:
         org_id: the organisation that owns everything this principal can see.
         user_id: the person behind the credential; `None` only for public access.
-        role: role name from `registry.identity.permissions.ROLES`.
+        role: role name from `registry.identity.permissions.ROLES`; `public` for public access.
         permissions: what the role grants, narrowed by the key where one was used.
         key_id: the API key used, if one was.
         session_id: the login session used, if one was.
         tools: patterns (`fnmatch`, on the exposed name `server__tool`) of the tools, prompts and resources
             that may be used; a key may narrow it.
+        place: the one MCP address that may be used, like `servers/notes`; set for public access only.
     """
 
     org_id: str
@@ -39,17 +40,20 @@ class Principal:
     key_id: int | None = None
     session_id: str | None = None
     tools: tuple[str, ...] = ANY_TOOL
+    place: str | None = None
     grant: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
-        text = "\n".join((self.org_id, *sorted(self.permissions), "--", *sorted(self.tools)))
+        text = "\n".join((self.org_id, self.place or "", *sorted(self.permissions), "--", *sorted(self.tools)))
         # Principals with the same grant see the same lists, so lists are prepared once per grant.
         object.__setattr__(self, "grant", hashlib.sha256(text.encode()).hexdigest()[:32])
 
     @property
     def subject(self) -> str:
         """Stable name of the credential's holder, for binding sessions and sealed state."""
-        return f"key:{self.key_id}" if self.key_id is not None else f"user:{self.user_id or 'public'}"
+        if self.key_id is not None:
+            return f"key:{self.key_id}"
+        return f"user:{self.user_id}" if self.user_id is not None else f"public:{self.place}"
 
     @property
     def operates(self) -> bool:

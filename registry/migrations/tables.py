@@ -7,7 +7,8 @@ from registry.core.db import Base
 from registry.emergency import models as emergency
 from registry.identity import models as identity
 from registry.servers import models as servers
+from registry.sets import models as sets
 from registry.usage import models as usage
 
-MODULES = (audit, emergency, identity, servers, usage)
+MODULES = (audit, emergency, identity, servers, sets, usage)
 metadata = Base.metadata

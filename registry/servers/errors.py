@@ -26,6 +26,14 @@ class StdioNeedsOperator(Forbidden):
         )
 
 
+class PublicSlugTaken(Conflict):
+    def __init__(self, slug: str) -> None:
+        super().__init__(
+            f"Another organisation has a public server at /servers/{slug}/mcp: a public address names no organisation, "
+            "so there can be only one. Register this server under another name to make it public."
+        )
+
+
 class PublicNeedsOperator(Forbidden):
     def __init__(self) -> None:
         super().__init__("Making a server public needs the permission gateway:operate.")

@@ -25,6 +25,14 @@ class Server(UuidKey, Base):
             sqlite_where=text("deleted_at IS NULL"),
             postgresql_where=text("deleted_at IS NULL"),
         ),
+        # A public address names no organisation.
+        Index(
+            "uq_servers_slug_public",
+            "slug",
+            unique=True,
+            sqlite_where=text("public AND deleted_at IS NULL"),
+            postgresql_where=text("public AND deleted_at IS NULL"),
+        ),
     )
 
     org_id: Mapped[str] = mapped_column(Uuid(as_uuid=False), ForeignKey("organizations.id"), index=True)

@@ -51,6 +51,14 @@ async def page(
     return rows.all(), total or 0
 
 
+async def public_slug_taken(session: Session, slug: str, server_id: str) -> bool:
+    """Whether another public server, of any organisation, has this slug."""
+    others = select(Server.id).where(
+        Server.slug == slug, Server.public.is_(True), Server.deleted_at.is_(None), Server.id != server_id
+    )
+    return await session.scalar(others.limit(1)) is not None
+
+
 async def slugs_like(session: Session, principal: Principal, stem: str) -> set[str]:
     rows = await session.scalars(
         live_servers(principal).with_only_columns(Server.slug).where(Server.slug.startswith(stem))

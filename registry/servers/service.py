@@ -32,6 +32,7 @@ from registry.servers.connection import (
 )
 from registry.servers.errors import (
     PublicNeedsOperator,
+    PublicSlugTaken,
     ServerInvalid,
     ServerNameTaken,
     ServerNotFound,
@@ -93,6 +94,13 @@ class Changes:
     public: bool | None = None
     price_usd: float | None = None
     deadlines: Deadlines | None = None
+    command: str | None = None
+    proof: bool = False
+
+    @property
+    def touches_program(self) -> bool:
+        """Changes what a stdio server runs."""
+        return self.command is not None or self.args is not None or self.env is not None
 
 
 class ServerService:
@@ -118,8 +126,8 @@ class ServerService:
         """
         principal.require("mcp:servers:create")
         transport = _transport_of(registration)
-        if transport == "stdio" and not (principal.operates and (registration.proof or self._stdio_without_proof)):
-            raise StdioNeedsOperator
+        if transport == "stdio":
+            self._require_operator(principal, proof=registration.proof)
         if registration.public and not principal.may(OPERATE):
             raise PublicNeedsOperator
         if not registration.name.strip():
@@ -137,6 +145,10 @@ class ServerService:
             deadlines=registration.deadlines,
         )
 
+    def _require_operator(self, principal: Principal, *, proof: bool) -> None:
+        if not (principal.operates and (proof or self._stdio_without_proof)):
+            raise StdioNeedsOperator
+
     async def register(
         self, session: Session, principal: Principal, registration: Registration, connection: Connection, offer: Offer
     ) -> Server:
@@ -144,6 +156,7 @@ class ServerService:
 
         Raises:
             ServerNameTaken: the organisation has a server of that name.
+            PublicSlugTaken: it is to be public, and another organisation's public server has its slug.
         """
         if await queries.find_by_name(session, principal, registration.name):
             raise ServerNameTaken(registration.name)
@@ -170,6 +183,8 @@ class ServerService:
             created_at=now,
             updated_at=now,
         )
+        if server.public:
+            await self._free_of_others(session, server)
         session.add(server)
         await session.flush()
         await self.take(session, server, offer)
@@ -252,24 +267,24 @@ class ServerService:
         server = await self._find(session, principal, server_id)
         if changes.public and not principal.may(OPERATE):
             raise PublicNeedsOperator
-        if (
-            server.transport == "stdio"
-            and (changes.args is not None or changes.env is not None)
-            and not principal.operates
-        ):
-            raise StdioNeedsOperator
+        if changes.touches_program:
+            if server.transport != "stdio":
+                raise ServerInvalid("Only a stdio server has a command, args and env.", field="command")
+            self._require_operator(principal, proof=changes.proof)
         if changes.name is not None and changes.name != server.name:
             if await queries.find_by_name(session, principal, changes.name):
                 raise ServerNameTaken(changes.name)
             server.name = changes.name
         self._apply(server, changes)
         server.updated_at = self._clock.now()
+        if changes.public:
+            await self._free_of_others(session, server)
         emit(session, CatalogChanged(server.org_id, server.id))
         await self._audit.record(session, principal, "servers.update", target=("server", server.id))
         return server
 
     def _apply(self, server: Server, changes: Changes) -> None:
-        for name in ("description", "environment", "status", "base_url", "public", "price_usd"):
+        for name in ("description", "environment", "status", "base_url", "command", "public", "price_usd"):
             if (value := getattr(changes, name)) is not None:
                 setattr(server, name, value)
         for name in ("tags", "args"):
@@ -326,6 +341,11 @@ class ServerService:
         if server := await queries.find(session, principal, server_id):
             return server
         raise ServerNotFound
+
+    async def _free_of_others(self, session: Session, server: Server) -> None:
+        with session.no_autoflush:
+            if await queries.public_slug_taken(session, server.slug, server.id):
+                raise PublicSlugTaken(server.slug)
 
     async def _free_slug(self, session: Session, principal: Principal, stem: str) -> str:
         taken = await queries.slugs_like(session, principal, stem[: MAX_SLUG - 4]) | RESERVED_SLUGS

@@ -59,6 +59,7 @@ class UpdateBody(BaseModel):
     environment: Environment | None = None
     status: Status | None = None
     tags: list[Annotated[str, Field(max_length=100)]] | None = Field(None, max_length=100)
+    command: str | None = Field(None, max_length=4096)
     args: list[str] | None = Field(None, max_length=200)
     env: dict[str, str] | None = Field(None, max_length=200)
     headers: dict[str, str] | None = Field(None, max_length=50)
@@ -106,8 +107,7 @@ def router(front: Front, servers: ServerService, discovery: Discovery, *, operat
         caller: Caller,
         x_gatehouse_operator: Annotated[str | None, Header()] = None,
     ) -> ServerDetail:
-        proof = x_gatehouse_operator is not None and _same(x_gatehouse_operator, operator_token)
-        registration = _registration(body, proof=proof)
+        registration = _registration(body, proof=_is(x_gatehouse_operator, operator_token))
         connection, offer = await discovery.look(caller, registration)
         server = await servers.register(session, caller, registration, connection, offer)
         return server_detail(server, await servers.capabilities(session, server))
@@ -139,8 +139,15 @@ def router(front: Front, servers: ServerService, discovery: Discovery, *, operat
         return server_detail(server, await servers.capabilities(session, server))
 
     @api.put("/v1/mcp/servers/{server_id}")
-    async def update_server(server_id: str, body: UpdateBody, session: Session, caller: Caller) -> ServerDetail:
-        server = await servers.update(session, caller, server_id, _changes(body))
+    async def update_server(
+        server_id: str,
+        body: UpdateBody,
+        session: Session,
+        caller: Caller,
+        x_gatehouse_operator: Annotated[str | None, Header()] = None,
+    ) -> ServerDetail:
+        changes = _changes(body, proof=_is(x_gatehouse_operator, operator_token))
+        server = await servers.update(session, caller, server_id, changes)
         return server_detail(server, await servers.capabilities(session, server))
 
     @api.delete("/v1/mcp/servers/{server_id}")
@@ -169,13 +176,14 @@ def _registration(body: RegisterBody, *, proof: bool) -> Registration:
     return Registration(**fields, tags=tuple(body.tags), args=tuple(body.args), deadlines=deadlines, proof=proof)
 
 
-def _changes(body: UpdateBody) -> Changes:
+def _changes(body: UpdateBody, *, proof: bool) -> Changes:
     fields = body.model_dump(exclude={"tags", "args", "deadlines"})
     return Changes(
         **fields,
         tags=None if body.tags is None else tuple(body.tags),
         args=None if body.args is None else tuple(body.args),
         deadlines=None if body.deadlines is None else Deadlines(**body.deadlines.model_dump()),
+        proof=proof,
     )
 
 
@@ -195,5 +203,5 @@ def _discovered(server_id: str, discovered_at: datetime | None, offer: Offer) ->
     )
 
 
-def _same(given: str, wanted: str) -> bool:
-    return hmac.compare_digest(given.strip().encode(), wanted.encode())
+def _is(given: str | None, wanted: str) -> bool:
+    return given is not None and hmac.compare_digest(given.strip().encode(), wanted.encode())

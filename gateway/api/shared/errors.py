@@ -73,7 +73,7 @@ class PayloadTooLarge(GatehouseError):
 
 def install_errors(app: FastAPI) -> None:
     """Render every error of the application here."""
-    for kind in (GatehouseError, RequestValidationError, HTTPException):
+    for kind in (GatehouseError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, _handle)
 
 
@@ -98,7 +98,7 @@ def error_response(scope: Scope, error: Exception) -> Response:
         )
     if isinstance(error, HTTPException):
         title = _TITLES.get(error.status_code, "Error")
-        message = error.detail if isinstance(error.detail, str) else title
+        message = str(error.detail) or title
         code = _CODES.get(error.status_code, "ERROR")
         return _response(scope, error.status_code, title, code, message, headers=error.headers)
     return _response(scope, 500, "Internal Server Error", "INTERNAL_SERVER_ERROR", _UNEXPECTED)

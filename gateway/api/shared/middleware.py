@@ -66,13 +66,15 @@ class Edge:
             await self._app(scope, receive, send)
             return
         scope[REQUEST_ID] = request_id = _request_id(scope)
-        started = False
+        started = finished = False
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal started
+            nonlocal started, finished
             if message["type"] == "http.response.start":
                 started = True
                 self._add_headers(scope, message, request_id)
+            elif message["type"] == "http.response.body":
+                finished = not message.get("more_body", False)
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
@@ -82,10 +84,11 @@ class Edge:
             except Exception as error:
                 if not isinstance(error, GatehouseError):
                     log.exception("unexpected error", method=scope["method"], path=scope["path"])
-                if started:
+                if started and not finished:
                     # Half an answer cannot be taken back; the server ends the connection.
                     raise
-                await error_response(scope, error)(scope, receive, send_with_headers)
+                if not started:
+                    await error_response(scope, error)(scope, receive, send_with_headers)
 
     def _guard(self, scope: Scope) -> None:
         hosts = [value for name, value in scope["headers"] if name == b"host"]

@@ -37,12 +37,18 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a request is admitted, and what is left. `reset` is a Unix time."""
+    """Whether a request is admitted, and what is left.
+
+    Args:
+        reset: when the count falls next, as a Unix time.
+        retry_after: the same in seconds from now.
+    """
 
     limit: Limit
     admitted: bool
     remaining: int
     reset: int
+    retry_after: int
 
     def headers(self) -> dict[str, str]:
         return {
@@ -85,13 +91,13 @@ class MemoryRateLimiter:
         item = self._items[limit]
         admitted = self._window.hit(item, key)
         stats = self._window.get_window_stats(item, key)
-        return Verdict(limit, admitted, max(0, stats.remaining), math.ceil(stats.reset_time))
+        wait = max(1, math.ceil(stats.reset_time - time.time()))
+        return Verdict(limit, admitted, max(0, stats.remaining), math.ceil(stats.reset_time), wait)
 
 
 def refusal(verdict: Verdict) -> RateLimited:
     """The error for a request that was not admitted."""
-    wait = max(1, verdict.reset - math.floor(time.time()))
     return RateLimited(
         f"Rate limit exceeded: {verdict.limit.amount} requests in {verdict.limit.seconds} seconds.",
-        details={"retry_after": wait, "limit": verdict.limit.name},
+        details={"retry_after": verdict.retry_after, "limit": verdict.limit.name},
     )

@@ -79,7 +79,7 @@ class Front:
     def guarded(self, handle: Handler, route: APIRoute, limit: Limit | None) -> Handler:
         """The route's handler behind its rate limit, authentication and transaction."""
         is_public = getattr(route.endpoint, _PUBLIC, False)
-        reads = route.methods <= _READING
+        reads = _READING.issuperset(route.methods or ())
         creates = route.status_code == 201
 
         async def run(request: Request) -> Response:

@@ -6,8 +6,10 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gateway.mcp.upstream.http import HttpUpstream
-from gateway.mcp.upstream.port import NotSent, Upstream
+from gateway.mcp.upstream.legacy_http import LegacyHttpUpstream
+from gateway.mcp.upstream.modern_http import ModernHttpUpstream
+from gateway.mcp.upstream.port import Upstream
+from gateway.mcp.upstream.sse import SseUpstream
 from gateway.mcp.upstream.stdio import StdioUpstream
 
 if TYPE_CHECKING:
@@ -60,13 +62,16 @@ class Upstreams:
         made = self._made.get(connection.server_id)
         return made.upstream if made is not None and made.connection == connection else None
 
-    def make(self, connection: Connection) -> HttpUpstream | StdioUpstream:
+    def make(self, connection: Connection) -> ModernHttpUpstream | LegacyHttpUpstream | SseUpstream | StdioUpstream:
         """A new upstream that is the caller's to close."""
-        if connection.transport == "stdio":
-            return StdioUpstream(connection, self._stdio_user, self._clock)
-        if connection.transport == "streamable-http":
-            return HttpUpstream(connection, self._egress)
-        raise NotSent(connection.slug, f"the transport {connection.transport} is not spoken to servers")
+        match connection.transport:
+            case "stdio":
+                return StdioUpstream(connection, self._stdio_user, self._clock)
+            case "sse":
+                return SseUpstream(connection, self._egress, self._clock)
+            case "streamable-http":
+                http = ModernHttpUpstream if connection.era == "modern" else LegacyHttpUpstream
+                return http(connection, self._egress)
 
     def keep_only(self, server_ids: set[str]) -> None:
         for server_id in [known for known in self._made if known not in server_ids]:

@@ -1,6 +1,7 @@
 """The port to an upstream server: what the router asks of every transport, and how a call can fail.
 
-Implementations: `http` (streamable HTTP, both eras), `stdio` (a supervised child), `local` (the gateway's own tools).
+Implementations: `http` (streamable HTTP, both eras), `sse` (its predecessor), `stdio` (a supervised child),
+`openapi` (a REST service), `local` (the gateway's own tools).
 Each ends every call in one of three ways: done (an `Answer`), `NotSent`, or `OutcomeUnknown`.
 """
 
@@ -22,6 +23,11 @@ class UpstreamFailure(ProtocolError):
     """A call that did not end in an answer from the server."""
 
     kind = "unknown"
+
+    @property
+    def reason(self) -> str:
+        """What happened, without the words around it."""
+        return self.data["reason"]
 
 
 class NotSent(UpstreamFailure):
@@ -60,6 +66,8 @@ class Outgoing:
         session: the client's session in the legacy era.
         capabilities: the client's capabilities, as JSON.
         param_headers: `Mcp-Param-*` headers, ready to be written.
+        origin: the server's name, where people must be told which of several asks for something.
+        log_level: from which on the client wants to hear log messages; `None` for none.
     """
 
     principal: Principal
@@ -71,6 +79,8 @@ class Outgoing:
     session: LegacySession | None
     capabilities: bytes
     param_headers: bytes = b""
+    origin: str | None = None
+    log_level: str | None = None
 
 
 @dataclass(slots=True)
@@ -82,17 +92,21 @@ class Answer:
         body: a JSON-RPC message, empty if there is none or if `stream` is given.
         stream: whole events; closing it cancels the call upstream.
         large: `stream` is not events but the pieces of one large JSON body.
+        patient: a person may be thinking about it, so its deadlines are longer.
         outcome: `ok`, `tool_error` or `error`; of a stream it is known when the stream has ended.
         error_code: of a JSON-RPC error.
+        id: of the request that `stream` answers, as JSON, so that a failure on the way answers it as well.
     """
 
     status: int = 200
     body: bytes = b""
     stream: AsyncIterator[bytes] | None = None
     large: bool = False
+    patient: bool = False
     headers: tuple[tuple[bytes, bytes], ...] = ()
     outcome: str = "ok"
     error_code: int | None = None
+    id: bytes = b""
 
     def judge(self, message: Message) -> None:
         """Note how the call ended, from its answer."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,8 +16,9 @@ import msgspec
 
 from gateway.mcp import envelope, protocol, sse
 from gateway.mcp.envelope import Message, Params, ProtocolError, decode_error, decode_message, encode
-from gateway.mcp.upstream.http import HttpUpstream
-from gateway.mcp.upstream.port import Answer, NotSent, Outgoing
+from gateway.mcp.upstream.legacy_http import LegacyHttpUpstream
+from gateway.mcp.upstream.port import Answer, NotSent, Outgoing, Upstream
+from gateway.mcp.upstream.sse import SseUpstream
 from gateway.mcp.upstream.stdio import StdioUpstream
 from registry.core.errors import GatehouseError
 from registry.identity.principal import Principal
@@ -38,6 +40,14 @@ _LISTS: tuple[tuple[str, str, str, Kind, str], ...] = (
     ("resources", "resources/templates/list", "resourceTemplates", "template", "uriTemplate"),
     ("prompts", "prompts/list", "prompts", "prompt", "name"),
 )
+
+
+_CAPABILITIES: dict[str, Any] = {
+    # Some servers offer less to clients that can do less; what a caller cannot use, its own call will tell.
+    "elicitation": {"form": {}, "url": {}},
+    "sampling": {},
+    "roots": {"listChanged": True},
+}
 
 
 class _Opening(msgspec.Struct):
@@ -76,18 +86,19 @@ class Prober:
         return replace(offer, response_time_ms=round((self._clock.monotonic() - began) * 1000, 1))
 
     async def _look(self, connection: Connection) -> Offer:
-        last: ProtocolError | None = None
-        for candidate in _candidates(connection):
-            try:
-                return await self._look_at(candidate)
-            except ProtocolError as error:
-                last = last or error
-        assert last is not None
-        raise last
+        try:
+            return await self._look_at(connection)
+        except ProtocolError as error:
+            for candidate in _others(connection, error):
+                with suppress(ProtocolError):
+                    return await self._look_at(candidate)
+            raise
 
     async def _look_at(self, connection: Connection) -> Offer:
         if connection.transport == "stdio":
             return await self._look_at_child(connection)
+        if connection.transport == "sse":
+            return await self._look_as_legacy(connection)
         modern = self._upstreams.make(replace(connection, era="modern"))
         try:
             opening = await _discover(modern)
@@ -95,10 +106,17 @@ class Prober:
                 return await self._read(modern, connection, opening)
         finally:
             await modern.close()
+        return await self._look_as_legacy(connection)
+
+    async def _look_as_legacy(self, connection: Connection) -> Offer:
         legacy = self._upstreams.make(replace(connection, era="legacy", protocol_version=None))
-        assert isinstance(legacy, HttpUpstream)
+        assert isinstance(legacy, LegacyHttpUpstream | SseUpstream)
         try:
-            return await self._read(legacy, connection, _decode_opening(await legacy.introduce(_prober(connection))))
+            if isinstance(legacy, SseUpstream):
+                introduction = await legacy.introduce(_prober(connection))
+            else:
+                introduction = await legacy.introduce(_prober(connection), encode(_CAPABILITIES))
+            return await self._read(legacy, connection, _decode_opening(introduction))
         finally:
             await legacy.close()
 
@@ -112,7 +130,7 @@ class Prober:
             if child is not known:
                 await child.close()
 
-    async def _read(self, upstream: HttpUpstream | StdioUpstream, connection: Connection, opening: _Opening) -> Offer:
+    async def _read(self, upstream: Upstream, connection: Connection, opening: _Opening) -> Offer:
         offered: list[Offered] = []
         warnings: list[str] = []
         ttls: list[int] = []
@@ -149,15 +167,19 @@ class Prober:
         )
 
 
-def _candidates(connection: Connection) -> list[Connection]:
-    """The address as given; of a bare host also the paths where servers usually answer."""
+def _others(connection: Connection, error: ProtocolError) -> list[Connection]:
+    """Where else the server may be meant to answer: on a bare host, and in the transport that came before."""
     url = connection.url
-    if url is None or url.rstrip("/").count("/") > 2:
-        return [connection]
-    return [connection, replace(connection, url=url.rstrip("/") + "/mcp")]
+    if url is None or (isinstance(error, NotSent) and "HTTP" not in error.message):
+        # Nothing is there at all, or what is there refused in the words of MCP.
+        return []
+    if url.rstrip("/").count("/") > 2:
+        return [replace(connection, transport="sse")] if connection.transport == "streamable-http" else []
+    bare = url.rstrip("/")
+    return [replace(connection, url=bare + "/mcp"), replace(connection, url=bare + "/sse", transport="sse")]
 
 
-async def _discover(upstream: HttpUpstream | StdioUpstream) -> _Opening | None:
+async def _discover(upstream: Upstream) -> _Opening | None:
     """What a modern server says of itself; `None` from a legacy one.
 
     Raises:
@@ -181,7 +203,7 @@ async def _discover(upstream: HttpUpstream | StdioUpstream) -> _Opening | None:
 
 
 async def _read_list(
-    upstream: HttpUpstream | StdioUpstream, connection: Connection, method: str, key: str, kind: Kind, named_by: str
+    upstream: Upstream, connection: Connection, method: str, key: str, kind: Kind, named_by: str
 ) -> tuple[list[Offered], int | None]:
     found: list[Offered] = []
     params: Params = {}
@@ -256,7 +278,7 @@ def _prober(connection: Connection | None) -> Principal:
 
 
 def _outgoing(connection: Connection | None, method: str, params: Params) -> Outgoing:
-    meta: dict[str, Any] = {protocol.META_VERSION: protocol.MODERN, protocol.META_CAPABILITIES: {}}
+    meta: dict[str, Any] = {protocol.META_VERSION: protocol.MODERN, protocol.META_CAPABILITIES: _CAPABILITIES}
     return Outgoing(
         principal=_prober(connection),
         id=b"1",
@@ -265,7 +287,7 @@ def _outgoing(connection: Connection | None, method: str, params: Params) -> Out
         name=None,
         modern=True,
         session=None,
-        capabilities=b"{}",
+        capabilities=encode(_CAPABILITIES),
     )
 
 

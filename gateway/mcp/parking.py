@@ -1,0 +1,65 @@
+"""Parked calls: what waits in this process for a modern client to come back with the answers a server asked for.
+
+A parked call has a lifetime; when nobody came for it, it is given up and the server is told. The handle is known only
+to the client that got it, inside a `requestState` that is sealed for its principal (`gateway.mcp.request_state`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+PARKED = "parked:"
+LIFETIME_SECONDS = 300.0
+MOST = 1000
+
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Slot(Generic[T]):
+    value: T
+    give_up: Callable[[], None]
+    timer: asyncio.TimerHandle
+
+
+class Parking(Generic[T]):
+    """Parked calls of one kind in this process."""
+
+    def __init__(self) -> None:
+        self._slots: dict[str, _Slot[T]] = {}
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def put(self, value: T, give_up: Callable[[], None]) -> str:
+        """Park `value`; `give_up` is called if nobody takes it in time. The answer is its handle."""
+        if len(self._slots) >= MOST:
+            # The oldest has waited longest and is likeliest to have been forgotten.
+            self._expire(next(iter(self._slots)))
+        handle = secrets.token_urlsafe(16)
+        timer = asyncio.get_running_loop().call_later(LIFETIME_SECONDS, self._expire, handle)
+        self._slots[handle] = _Slot(value, give_up, timer)
+        return handle
+
+    def take(self, handle: str) -> T | None:
+        """What was parked, once."""
+        slot = self._slots.pop(handle, None)
+        if slot is None:
+            return None
+        slot.timer.cancel()
+        return slot.value
+
+    def clear(self) -> None:
+        for handle in list(self._slots):
+            self._expire(handle)
+
+    def _expire(self, handle: str) -> None:
+        slot = self._slots.pop(handle, None)
+        if slot is not None:
+            slot.timer.cancel()
+            slot.give_up()

@@ -1,0 +1,96 @@
+"""`requestState` of calls that wait for input: sealed for its caller and its call, so that nobody else can use it.
+
+What a server sent as state (or what this process parked) is inside; it opens only for the same principal, server,
+method and name, and only for a while. Source: specification 2026-07-28, basic/patterns/mrtr.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from gateway.mcp import protocol, sse, translate
+from gateway.mcp.envelope import Message, Params, ProtocolError, decode_message, decode_params, decode_text, encode
+from registry.core.security import SealBroken, Sealer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from gateway.mcp.upstream.port import Answer, Outgoing
+    from registry.core.clock import Clock
+
+LIFETIME_SECONDS = 600
+MARK = b'"input_required"'
+
+
+class _State(msgspec.Struct, array_like=True):
+    expires: float
+    state: str
+
+
+class RequestStates:
+    """Seals and opens request states."""
+
+    def __init__(self, sealer: Sealer, clock: Clock) -> None:
+        self._sealer = sealer
+        self._clock = clock
+
+    def open(self, outgoing: Outgoing, server_id: str) -> None:
+        """Put the server's own state back into a modern client's retry.
+
+        Raises:
+            ProtocolError: the state was altered, is another caller's or call's, or is too old.
+        """
+        raw = outgoing.params.get("requestState")
+        if raw is None or not outgoing.modern:
+            return
+        try:
+            state = msgspec.json.decode(self._sealer.open(decode_text(raw), _place(outgoing, server_id)), type=_State)
+        except (SealBroken, msgspec.DecodeError):
+            raise ProtocolError(protocol.INVALID_PARAMS, "requestState is not valid for this call.") from None
+        if state.expires < self._clock.now().timestamp():
+            raise ProtocolError(protocol.INVALID_PARAMS, "requestState has expired: call again without it.")
+        outgoing.params = {**outgoing.params, "requestState": msgspec.Raw(encode(state.state))}
+
+    def seal(self, answer: Answer, outgoing: Outgoing, server_id: str) -> None:
+        """Seal the state in an answer to a modern client, if it asks for input."""
+        if not outgoing.modern:
+            return
+        if answer.stream is not None and not answer.large:
+            answer.stream = self._sealed_events(answer.stream, outgoing, server_id)
+        elif MARK in answer.body:
+            answer.body = self._sealed(decode_message(answer.body), outgoing, server_id) or answer.body
+
+    async def _sealed_events(
+        self, stream: AsyncIterator[bytes], outgoing: Outgoing, server_id: str
+    ) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in stream:
+                yield chunk if MARK not in chunk else self._sealed_chunk(chunk, outgoing, server_id)
+        finally:
+            await translate.close(stream)
+
+    def _sealed_chunk(self, chunk: bytes, outgoing: Outgoing, server_id: str) -> bytes:
+        out: list[bytes] = []
+        for event in sse.Splitter().feed(chunk):
+            data = sse.data_of(event)
+            message = self._sealed(decode_message(data), outgoing, server_id) if MARK in data else None
+            out.append(event if message is None else sse.frame(message))
+        return b"".join(out)
+
+    def _sealed(self, message: Message, outgoing: Outgoing, server_id: str) -> bytes | None:
+        """The message with its state sealed; `None` if it has none to seal."""
+        if message.method or not bytes(message.result):
+            return None
+        result: Params = decode_params(message.result)
+        if bytes(result.get("resultType", b"")) != MARK or "requestState" not in result:
+            return None
+        inner = _State(self._clock.now().timestamp() + LIFETIME_SECONDS, decode_text(result["requestState"]))
+        sealed = self._sealer.seal(msgspec.json.encode(inner), _place(outgoing, server_id))
+        result["requestState"] = msgspec.Raw(encode(sealed))
+        return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (bytes(message.id), encode(result))
+
+
+def _place(outgoing: Outgoing, server_id: str) -> str:
+    return f"{outgoing.principal.subject}|{server_id}|{outgoing.method}|{outgoing.name}"

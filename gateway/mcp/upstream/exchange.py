@@ -1,0 +1,184 @@
+"""One HTTP exchange with a server: request out, answer back, whatever form it comes in.
+
+What `modern_http` and `legacy_http` have in common; it knows neither sessions nor eras. Same-era answers pass as the
+bytes they are; a `Rewrite` changes the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from gateway.mcp import protocol, sse, translate
+from gateway.mcp.envelope import Message, decode_message
+from gateway.mcp.upstream.pool import ConnectionFailed, Pool, Response
+from gateway.mcp.upstream.port import Answer, NotSent, OutcomeUnknown
+from registry.core.egress import EgressRefused, EgressTimeout, EgressUnreachable, HeaderInvalid, vet_url
+from registry.core.version import VERSION
+
+if TYPE_CHECKING:
+    from registry.core.egress import Egress
+    from registry.servers.connection import Connection
+
+MAX_WHOLE = 64 * 1024 * 1024
+"""Largest answer that is collected where it must be read whole."""
+
+
+class HttpExchange:
+    """Exchanges with one server.
+
+    Args:
+        connection: its URL is vetted here.
+    """
+
+    def __init__(self, connection: Connection, egress: Egress) -> None:
+        assert connection.url is not None
+        target = vet_url(connection.url)
+        self.slug = connection.slug
+        self._pool = Pool(egress, target, connection.deadlines.connect)
+        path = target.path + (f"?{target.query}" if target.query else "")
+        self._common = _head(path, target.authority, connection.headers)
+
+    async def send(self, method: str, head: bytes, body: bytes) -> Response:
+        """Send one request.
+
+        Args:
+            head: header lines beside those that every request has.
+
+        Raises:
+            NotSent, OutcomeUnknown: no response came.
+        """
+        whole = b"%b %b%bcontent-length: %d\r\n\r\n" % (method.encode(), self._common, head, len(body))
+        try:
+            return await self._pool.send(whole, body)
+        except ConnectionFailed as error:
+            raise (OutcomeUnknown if error.sent else NotSent)(self.slug, str(error)) from None
+        except (EgressRefused, EgressUnreachable, EgressTimeout) as error:
+            raise NotSent(self.slug, error.message) from None
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+    async def answer(
+        self, response: Response, identifier: bytes, rewrite: translate.Rewrite | None, *, modern: bool
+    ) -> Answer:
+        """The answer that came as JSON.
+
+        Args:
+            identifier: of the request, as the server was given it.
+            modern: the client's era, which decides the HTTP status.
+        """
+        if not response.content_type.startswith(b"application/json"):
+            await discard(response)
+            raise self.refusal(response)
+        if response.stream is not None and rewrite is None and response.status == 200:
+            return Answer(stream=response.stream, large=True)
+        message = await self.whole(response, identifier)
+        answer = Answer(status=response.status if modern else 200)
+        answer.judge(message)
+        if rewrite is not None:
+            answer.body = rewrite(message)
+        else:
+            answer.body = response.body or translate.with_id(identifier)(message)
+        if modern and answer.error_code is not None:
+            answer.status = protocol.HTTP_STATUS.get(answer.error_code, 200)
+        return answer
+
+    async def whole(self, response: Response, identifier: bytes) -> Message:
+        """The answer's message, read whole whatever form it comes in."""
+        try:
+            if response.stream is None:
+                data = response.body
+            elif is_events(response):
+                return await self._first_answer(response.stream, identifier)
+            else:
+                data = await _collect(response.stream)
+            message = decode_message(data)
+        except (ConnectionFailed, sse.EventTooLarge) as error:
+            raise OutcomeUnknown(self.slug, str(error)) from None
+        except (msgspec.DecodeError, RecursionError):
+            raise self.refusal(response) from None
+        if message.method or not same_id(bytes(message.id), identifier):
+            if response.status >= 400 and bytes(message.error):
+                # Errors about the request as a whole may come without its id.
+                return message
+            raise OutcomeUnknown(self.slug, "it answered another request than the one it was sent")
+        return message
+
+    async def _first_answer(self, stream: AsyncIterator[bytes], identifier: bytes) -> Message:
+        splitter = sse.Splitter()
+        found: Message | None = None
+        async for chunk in stream:
+            for event in splitter.feed(chunk):
+                found = found or answer_in(event, identifier)
+        if found is None:
+            raise OutcomeUnknown(self.slug, "the stream ended without an answer")
+        return found
+
+    def refusal(self, response: Response) -> NotSent | OutcomeUnknown:
+        """What a response that is no MCP message means."""
+        if response.status in (401, 403):
+            return NotSent(self.slug, f"it refused the gateway's credentials (HTTP {response.status})")
+        if response.status in (404, 405, 406, 415, 421, 429, 503):
+            return NotSent(self.slug, f"it did not take the request (HTTP {response.status})")
+        return OutcomeUnknown(self.slug, f"it answered HTTP {response.status} without an MCP message")
+
+
+def is_events(response: Response) -> bool:
+    return response.content_type.startswith(b"text/event-stream") and response.stream is not None
+
+
+def same_id(given: bytes, wanted: bytes) -> bool:
+    if given == wanted:
+        return True
+    with suppress(msgspec.DecodeError):
+        return msgspec.json.decode(given) == msgspec.json.decode(wanted)
+    return False
+
+
+def answer_in(event: bytes, identifier: bytes) -> Message | None:
+    """The message in an event, if it is the answer to that request."""
+    if b'"result"' not in event and b'"error"' not in event:
+        return None
+    with suppress(msgspec.DecodeError, RecursionError):
+        message = decode_message(sse.data_of(event))
+        if not message.method and same_id(bytes(message.id), identifier):
+            return message
+    return None
+
+
+async def discard(response: Response) -> None:
+    """Be done with a response that nobody reads."""
+    if response.stream is not None:
+        await translate.close(response.stream)
+
+
+async def _collect(stream: AsyncIterator[bytes]) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in stream:
+        size += len(piece)
+        if size > MAX_WHOLE:
+            await translate.close(stream)
+            raise ConnectionFailed("the answer is too large", sent=True)
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _head(path: str, authority: str, headers: tuple[tuple[str, str], ...]) -> bytes:
+    lines = [
+        f"{path} HTTP/1.1",
+        f"host: {authority}",
+        "content-type: application/json",
+        "accept: application/json, text/event-stream",
+        "accept-encoding: identity",
+        f"user-agent: gatehouse/{VERSION}",
+    ]
+    for name, value in headers:
+        if any(character in name + value for character in "\r\n\0"):
+            raise HeaderInvalid(f"The header {name!r} has a line break: remove it.", field="headers")
+        lines.append(f"{name}: {value}")
+    return ("\r\n".join(lines) + "\r\n").encode()

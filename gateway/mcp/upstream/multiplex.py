@@ -1,0 +1,228 @@
+"""Many clients' requests over one line to a server: who gets which answer.
+
+Request ids and progress tokens are replaced by ones of our own, because clients that know nothing of each other use the
+same. It knows messages and eras; the line itself (`stdio`: a pipe, `sse`: an event stream and its POSTs), its life and
+its death are its owner's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from gateway.mcp import envelope, protocol, sse, translate
+from gateway.mcp.envelope import Message, Params, decode_message, decode_params, encode
+from gateway.mcp.upstream.port import Answer, NotSent, OutcomeUnknown, Outgoing, UpstreamFailure
+
+if TYPE_CHECKING:
+    from asyncio import Task
+
+MAX_NOTICES = 256
+"""Notices of one request that wait for its client; more are dropped, the answer never is."""
+
+
+class Line(Protocol):
+    async def write(self, message: bytes, identifier: bytes | None) -> None:
+        """Send a message; `identifier` is a request's, whose failure may also be told later by `Multiplex.fail`.
+
+        Raises:
+            NotSent, OutcomeUnknown: it did not get through.
+        """
+        ...
+
+
+class _Pending:
+    """A request whose answer is awaited; notices that belong to it arrive in the same queue."""
+
+    __slots__ = ("messages", "progress_token")
+
+    def __init__(self, progress_token: bytes | None) -> None:
+        self.messages: asyncio.Queue[Message | UpstreamFailure] = asyncio.Queue()
+        self.progress_token = progress_token
+
+
+class Multiplex:
+    """The requests under way on one line.
+
+    Args:
+        slug: names the server in failures.
+        modern: the era that the server speaks; set once it is known.
+    """
+
+    def __init__(self, slug: str, line: Line, *, modern: bool = False) -> None:
+        self._slug = slug
+        self._line = line
+        self.modern = modern
+        self._pending: dict[bytes, _Pending] = {}
+        self._ids = itertools.count(1)
+        self._background: set[Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    async def request(self, outgoing: Outgoing) -> Answer:
+        """As `Upstream.request`, on a line that is open."""
+        identifier = b"%d" % next(self._ids)
+        pending = self._pending[identifier] = _Pending(_token(outgoing.params))
+        rewrite = self._rewrite(outgoing)
+        try:
+            params = self._params(outgoing, identifier, pending)
+            await self._line.write(envelope.request(identifier, outgoing.method, params), identifier)
+            first = await _next(pending)
+        except UpstreamFailure:
+            self._pending.pop(identifier, None)
+            raise
+        except BaseException:
+            self._give_up(identifier)
+            raise
+        if not first.method:
+            self._pending.pop(identifier, None)
+            answer = Answer(body=rewrite(first))
+            answer.judge(first)
+            return answer
+        answer = Answer()
+        answer.stream = self._stream(first, pending, identifier, answer, rewrite)
+        return answer
+
+    async def ask(self, method: str, params: Params) -> Message:
+        """A request of the gateway's own. Raises as `Line.write`."""
+        identifier = b"%d" % next(self._ids)
+        pending = self._pending[identifier] = _Pending(None)
+        try:
+            await self._line.write(envelope.request(identifier, method, params), identifier)
+            while (message := await _next(pending)).method:
+                pass
+            return message
+        finally:
+            self._pending.pop(identifier, None)
+
+    async def initialize(self, version: str) -> Message:
+        """Open a session with a legacy server; gives its answer.
+
+        Raises:
+            NotSent, OutcomeUnknown: there is no session.
+        """
+        params = {"protocolVersion": version, "capabilities": {}, "clientInfo": translate.CLIENT}
+        answer = await self.ask("initialize", {name: msgspec.Raw(encode(value)) for name, value in params.items()})
+        if bytes(answer.error):
+            raise NotSent(self._slug, "it refused the handshake")
+        await self._line.write(envelope.notification("notifications/initialized"), None)
+        return answer
+
+    async def notify(self, outgoing: Outgoing) -> None:
+        with suppress(UpstreamFailure):
+            await self._line.write(envelope.notification(outgoing.method, outgoing.params), None)
+
+    def heard(self, text: bytes) -> None:
+        """Take a message from the server. What is no message, or nobody's answer, is dropped."""
+        try:
+            message = decode_message(text)
+        except (msgspec.DecodeError, RecursionError):
+            return
+        if message.method:
+            self._notice(message)
+        elif (pending := self._pending.get(bytes(message.id))) is not None:
+            pending.messages.put_nowait(message)
+
+    def fail(self, identifier: bytes, failure: UpstreamFailure) -> None:
+        """Tell whoever waits for a request that no answer will come."""
+        pending = self._pending.pop(identifier, None)
+        if pending is not None:
+            pending.messages.put_nowait(failure)
+
+    def lost(self, why: str) -> None:
+        """The line is gone, and with it every answer."""
+        for identifier in list(self._pending):
+            self.fail(identifier, OutcomeUnknown(self._slug, why))
+
+    # -- messages
+
+    def _notice(self, message: Message) -> None:
+        if bytes(message.id):
+            # The gateway declares no client features here, so this is only ever `ping`.
+            self._reply(message)
+            return
+        if message.method != "notifications/progress":
+            return
+        with suppress(msgspec.DecodeError):
+            params = decode_params(message.params)
+            pending = self._pending.get(bytes(params.get("progressToken", envelope.ABSENT)).strip(b'"'))
+            if pending is None or pending.progress_token is None or pending.messages.qsize() >= MAX_NOTICES:
+                return
+            params["progressToken"] = msgspec.Raw(pending.progress_token)
+            pending.messages.put_nowait(Message("2.0", message.method, params=msgspec.Raw(encode(params))))
+
+    def _reply(self, message: Message) -> None:
+        identifier = bytes(message.id)
+        if message.method == "ping":
+            body = envelope.result(identifier, b"{}")
+        else:
+            refusal = envelope.ProtocolError(protocol.METHOD_NOT_FOUND, f"{message.method} is not offered to servers.")
+            body = envelope.error(identifier, refusal)
+        self._later(self._line.write(body, None))
+
+    def _params(self, outgoing: Outgoing, identifier: bytes, pending: _Pending) -> Params:
+        params = outgoing.params
+        if pending.progress_token is not None:
+            meta = decode_params(params["_meta"])
+            meta["progressToken"] = msgspec.Raw(b'"' + identifier + b'"')
+            params = {**params, "_meta": msgspec.Raw(encode(meta))}
+        if self.modern:
+            return params if outgoing.modern else translate.stamp(params, outgoing.capabilities)
+        return translate.unstamp(params) if outgoing.modern else params
+
+    def _rewrite(self, outgoing: Outgoing) -> translate.Rewrite:
+        if outgoing.modern == self.modern:
+            return translate.with_id(outgoing.id)
+        return (
+            translate.to_modern(outgoing.method, outgoing.id) if outgoing.modern else translate.to_legacy(outgoing.id)
+        )
+
+    async def _stream(
+        self, first: Message, pending: _Pending, identifier: bytes, answer: Answer, rewrite: translate.Rewrite
+    ) -> AsyncIterator[bytes]:
+        message = first
+        try:
+            while message.method:
+                yield sse.frame(envelope.notification(message.method, decode_params(message.params)))
+                message = await _next(pending)
+            answer.judge(message)
+            self._pending.pop(identifier, None)
+            yield sse.frame(rewrite(message))
+        finally:
+            self._give_up(identifier)
+
+    def _give_up(self, identifier: bytes) -> None:
+        """Forget a request that nobody waits for any more, and tell the server so."""
+        if self._pending.pop(identifier, None) is None:
+            return
+        params = {"requestId": msgspec.Raw(identifier), "reason": "the client gave up"}
+        self._later(self._line.write(envelope.notification("notifications/cancelled", params), None))
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        async def attempt() -> None:
+            with suppress(UpstreamFailure):
+                await work
+
+        task = asyncio.ensure_future(attempt())
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+async def _next(pending: _Pending) -> Message:
+    message = await pending.messages.get()
+    if isinstance(message, UpstreamFailure):
+        raise message
+    return message
+
+
+def _token(params: Params) -> bytes | None:
+    if "_meta" not in params:
+        return None
+    token = decode_params(params["_meta"]).get("progressToken")
+    return None if token is None else bytes(token)
