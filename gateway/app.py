@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import uvicorn
@@ -19,11 +19,13 @@ import uvloop
 from gateway.api.agents import emergency as emergency_api
 from gateway.api.application import behind_edge, create_api
 from gateway.api.registry import api_keys as api_keys_api
+from gateway.api.registry import audit as audit_api
 from gateway.api.registry import auth as auth_api
 from gateway.api.registry import health as health_api
 from gateway.api.registry import organizations as organizations_api
 from gateway.api.registry import servers as servers_api
 from gateway.api.registry import tools as tools_api
+from gateway.api.registry import usage as usage_api
 from gateway.api.shared import probes
 from gateway.api.shared.client import ClientAddress
 from gateway.api.shared.hosts import HostPolicy
@@ -49,11 +51,15 @@ from gateway.mcp.upstream.local import SLUG, LocalUpstream
 from gateway.mcp.upstream.manager import Upstreams
 from gateway.mcp.upstream.probe import Prober
 from gateway.mcp.visits import Visits
+from mcp_tools.audit import AuditTools
 from mcp_tools.emergency import EmergencyTools
 from mcp_tools.health import HealthTools
 from mcp_tools.servers import ServerTools
-from mcp_tools.tool import Toolbox
+from mcp_tools.tool import Tool, Toolbox
+from mcp_tools.usage import UsageTools
+from registry.audit.log import AuditLog, Changes
 from registry.audit.service import AuditService
+from registry.audit.verify import CHANGES_TABLE, AuditVerifier
 from registry.core.clock import SystemClock
 from registry.core.db import Database
 from registry.core.egress import Egress, EgressPolicy, parse_allow
@@ -61,7 +67,7 @@ from registry.core.errors import GatehouseError
 from registry.core.events import EventBus
 from registry.core.idempotency import IdempotencyStore
 from registry.core.logs import configure_logs
-from registry.core.security import Sealer, load_master_key
+from registry.core.security import Sealer, derive_key, load_master_key
 from registry.core.version import VERSION
 from registry.emergency.service import EmergencyService
 from registry.emergency.switch import EmergencySwitch
@@ -72,9 +78,12 @@ from registry.migrations.runner import migrate
 from registry.servers.discovery import Discovery
 from registry.servers.events import CatalogChanged
 from registry.servers.service import ServerService
-from registry.usage.service import UsageService
+from registry.usage.log import Calls
+from registry.usage.service import CALLS_TABLE, UsageService
 
 if TYPE_CHECKING:
+    from fastapi import APIRouter
+
     from registry.core.settings import Settings
     from registry.servers.connection import ServerOffer
 
@@ -130,7 +139,8 @@ class Application:
         self._clock = clock = SystemClock()
         events = EventBus()
         self.database = database = Database(settings.resolved_database_url, events)
-        audit = AuditService(clock)
+        audit_key = derive_key(self._master, "audit")
+        audit = AuditService(clock, audit_key)
         identity = IdentityService(clock, audit, self._master, access_token_minutes=settings.access_token_minutes)
         self._authenticator = Authenticator(database, identity, events, clock)
         servers = ServerService(
@@ -138,14 +148,31 @@ class Application:
         )
         allow = parse_allow(settings.egress_allow or ())
         self._egress = Egress(EgressPolicy(allow=allow, local_mode=local_mode(settings, host)))
-        usage = UsageService(database)
+        usage = UsageService(database, clock, audit_key)
+        audit_log = AuditLog(database, [Changes(), Calls()])
+        tables = (CHANGES_TABLE, CALLS_TABLE)
+        verifier = AuditVerifier(database, clock, audit_key, tables, own=[usage.chain])
         health = HealthService(database, clock)
         emergency = EmergencyService(clock, audit)
         self._switch = EmergencySwitch(database, events, clock)
         self._ready = False
         self._addresses = ClientAddress(settings.trusted_proxies)
-        self._wire_data_path(settings, host, events, servers, usage, health, emergency)
-        self._wire_api(settings, host, identity, servers, health, emergency)
+        own_tools = [
+            *EmergencyTools(database, emergency).tools(),
+            *UsageTools(database, usage).tools(),
+            *AuditTools(database, audit_log, verifier).tools(),
+        ]
+        self._wire_data_path(settings, host, events, servers, usage, health, own_tools)
+
+        def records(front: Front) -> list[APIRouter]:
+            return [
+                emergency_api.router(front, emergency),
+                usage_api.router(front, usage),
+                audit_api.router(front, audit_log),
+                audit_api.whole_router(front, audit_log, verifier),
+            ]
+
+        self._wire_api(settings, host, identity, servers, health, records)
 
     def _wire_api(
         self,
@@ -154,7 +181,7 @@ class Application:
         identity: IdentityService,
         servers: ServerService,
         health: HealthService,
-        emergency: EmergencyService,
+        further: Callable[[Front], list[APIRouter]],
     ) -> None:
         front = Front(
             self.database,
@@ -173,7 +200,7 @@ class Application:
             servers_api.router(front, servers, self._discovery, operator_token=operator_token(settings.data_dir)),
             servers_api.discovery_router(front, servers, self._discovery),
             health_api.router(front, servers),
-            emergency_api.router(front, emergency),
+            *further(front),
             tools_api.router(front, self.caller, url=self.url),
             tools_api.test_router(front, self.caller),
         ]
@@ -187,7 +214,7 @@ class Application:
         servers: ServerService,
         usage: UsageService,
         health: HealthService,
-        emergency: EmergencyService,
+        own_tools: Sequence[Tool[Any]],
     ) -> None:
         self._upstreams = Upstreams(self._egress, self._clock, stdio_user=settings.stdio_user)
         self._discovery = Discovery(self.database, servers, Prober(self._upstreams, self._clock))
@@ -201,7 +228,7 @@ class Application:
             [
                 *ServerTools(self.database, servers, self._discovery).tools(),
                 *HealthTools(self.database, servers, health).tools(),
-                *EmergencyTools(self.database, emergency).tools(),
+                *own_tools,
             ],
             self._refresh.settled,
         )

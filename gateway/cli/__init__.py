@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
+from gateway.cli.audit import audit
 from gateway.cli.doctor import doctor
 from gateway.cli.emergency import emergency
 from gateway.cli.errors import CommandFailed
@@ -39,6 +40,7 @@ app.add_typer(servers, name="servers")
 app.add_typer(keys, name="keys")
 app.add_typer(tools, name="tools")
 app.add_typer(emergency, name="emergency")
+app.add_typer(audit, name="audit")
 app.command()(call)
 app.command()(doctor)
 app.command()(stdio)

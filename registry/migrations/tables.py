@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from registry.audit import models as audit
+from registry.core import idempotency
 from registry.core.db import Base
 from registry.emergency import models as emergency
 from registry.identity import models as identity
@@ -10,5 +11,5 @@ from registry.servers import models as servers
 from registry.sets import models as sets
 from registry.usage import models as usage
 
-MODULES = (audit, emergency, identity, servers, sets, usage)
+MODULES = (audit, emergency, idempotency, identity, servers, sets, usage)
 metadata = Base.metadata
