@@ -1,20 +1,17 @@
 """Wires everything together, and serves it. The only place where the parts meet.
 
 `Application` is the front door as one ASGI callable: MCP addresses go straight to the MCP endpoint, everything else
-to the REST façade. `serve` runs it on uvicorn.
+to the REST façade. `gateway.server` runs it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
-import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
-import uvicorn
-import uvloop
 
 from gateway.api.agents import emergency as emergency_api
 from gateway.api.application import behind_edge, create_api
@@ -24,6 +21,7 @@ from gateway.api.registry import auth as auth_api
 from gateway.api.registry import health as health_api
 from gateway.api.registry import organizations as organizations_api
 from gateway.api.registry import servers as servers_api
+from gateway.api.registry import sets as sets_api
 from gateway.api.registry import tools as tools_api
 from gateway.api.registry import usage as usage_api
 from gateway.api.shared import probes
@@ -51,22 +49,22 @@ from gateway.mcp.upstream.local import SLUG, LocalUpstream
 from gateway.mcp.upstream.manager import Upstreams
 from gateway.mcp.upstream.probe import Prober
 from gateway.mcp.visits import Visits
+from gateway.mcp.watch import Watches
 from mcp_tools.audit import AuditTools
 from mcp_tools.emergency import EmergencyTools
 from mcp_tools.health import HealthTools
 from mcp_tools.servers import ServerTools
+from mcp_tools.sets import SetTools
 from mcp_tools.tool import Tool, Toolbox
 from mcp_tools.usage import UsageTools
 from registry.audit.log import AuditLog, Changes
 from registry.audit.service import AuditService
 from registry.audit.verify import CHANGES_TABLE, AuditVerifier
-from registry.core.clock import SystemClock
+from registry.core.clock import Clock, SystemClock
 from registry.core.db import Database
 from registry.core.egress import Egress, EgressPolicy, parse_allow
-from registry.core.errors import GatehouseError
 from registry.core.events import EventBus
 from registry.core.idempotency import IdempotencyStore
-from registry.core.logs import configure_logs
 from registry.core.security import Sealer, derive_key, load_master_key
 from registry.core.version import VERSION
 from registry.emergency.service import EmergencyService
@@ -75,22 +73,20 @@ from registry.health.service import HealthService
 from registry.identity.first_run import FirstRun, Preset, ensure_first_run, operator_token
 from registry.identity.service import IdentityService
 from registry.migrations.runner import migrate
-from registry.servers.discovery import Discovery
+from registry.servers.discovery import Discovery, discoverer
 from registry.servers.events import CatalogChanged
 from registry.servers.service import ServerService
+from registry.sets.events import SetChanged
+from registry.sets.service import SetService
 from registry.usage.log import Calls
 from registry.usage.service import CALLS_TABLE, UsageService
 
 if TYPE_CHECKING:
-    from fastapi import APIRouter
-
     from registry.core.settings import Settings
-    from registry.servers.connection import ServerOffer
+    from registry.servers.connection import Connection, ServerOffer
+    from registry.sets.members import SetOffer
 
 log = structlog.get_logger(__name__)
-
-DRAIN_SECONDS = 10
-BACKLOG = 4096
 
 
 def local_mode(settings: Settings, host: str) -> bool:
@@ -113,13 +109,49 @@ def _named(host: str) -> str:
 class _StoredOffers:
     """The registry as the catalog's source."""
 
-    def __init__(self, database: Database, servers: ServerService) -> None:
+    def __init__(self, database: Database, servers: ServerService, sets: SetService) -> None:
         self._database = database
         self._servers = servers
+        self._sets = sets
 
-    async def load(self, org_id: str | None) -> Sequence[ServerOffer]:
+    async def load(self, org_id: str | None) -> tuple[Sequence[ServerOffer], Sequence[SetOffer]]:
         async with self._database.reading() as session:
-            return await self._servers.catalog(session, org_id)
+            return await self._servers.catalog(session, org_id), await self._sets.catalog(session, org_id)
+
+
+@dataclass(frozen=True, slots=True)
+class _Services:
+    """The registry's services, made once; what stands on them takes the ones it needs."""
+
+    audit: AuditService
+    audit_log: AuditLog
+    verifier: AuditVerifier
+    identity: IdentityService
+    servers: ServerService
+    sets: SetService
+    usage: UsageService
+    health: HealthService
+    emergency: EmergencyService
+
+    @classmethod
+    def make(cls, settings: Settings, database: Database, clock: Clock, master: bytes) -> _Services:
+        audit_key = derive_key(master, "audit")
+        audit = AuditService(clock, audit_key)
+        usage = UsageService(database, clock, audit_key)
+        tables = (CHANGES_TABLE, CALLS_TABLE)
+        return cls(
+            audit=audit,
+            audit_log=AuditLog(database, [Changes(), Calls()]),
+            verifier=AuditVerifier(database, clock, audit_key, tables, own=[usage.chain]),
+            identity=IdentityService(clock, audit, master, access_token_minutes=settings.access_token_minutes),
+            servers=ServerService(
+                clock, Sealer(master, "servers"), audit, stdio_without_proof=settings.stdio_api == "on"
+            ),
+            sets=SetService(clock, audit),
+            usage=usage,
+            health=HealthService(database, clock),
+            emergency=EmergencyService(clock, audit),
+        )
 
 
 class Application:
@@ -133,56 +165,71 @@ class Application:
         self._settings = settings
         self.url = settings.public_url or f"http://{_named(host)}:{port}"
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._master = load_master_key(
-            settings.secret_key.get_secret_value() if settings.secret_key else None, settings.data_dir
-        )
-        self._clock = clock = SystemClock()
-        events = EventBus()
-        self.database = database = Database(settings.resolved_database_url, events)
-        audit_key = derive_key(self._master, "audit")
-        audit = AuditService(clock, audit_key)
-        identity = IdentityService(clock, audit, self._master, access_token_minutes=settings.access_token_minutes)
-        self._authenticator = Authenticator(database, identity, events, clock)
-        servers = ServerService(
-            clock, Sealer(self._master, "servers"), audit, stdio_without_proof=settings.stdio_api == "on"
-        )
+        given = settings.secret_key.get_secret_value() if settings.secret_key else None
+        self._master = load_master_key(given, settings.data_dir)
+        self._clock = SystemClock()
+        self._events = EventBus()
+        self.database = Database(settings.resolved_database_url, self._events)
+        self._services = services = _Services.make(settings, self.database, self._clock, self._master)
+        self._authenticator = Authenticator(self.database, services.identity, self._events, self._clock)
         allow = parse_allow(settings.egress_allow or ())
         self._egress = Egress(EgressPolicy(allow=allow, local_mode=local_mode(settings, host)))
-        usage = UsageService(database, clock, audit_key)
-        audit_log = AuditLog(database, [Changes(), Calls()])
-        tables = (CHANGES_TABLE, CALLS_TABLE)
-        verifier = AuditVerifier(database, clock, audit_key, tables, own=[usage.chain])
-        health = HealthService(database, clock)
-        emergency = EmergencyService(clock, audit)
-        self._switch = EmergencySwitch(database, events, clock)
-        self._ready = False
+        self._switch = EmergencySwitch(self.database, self._events, self._clock)
         self._addresses = ClientAddress(settings.trusted_proxies)
-        own_tools = [
-            *EmergencyTools(database, emergency).tools(),
-            *UsageTools(database, usage).tools(),
-            *AuditTools(database, audit_log, verifier).tools(),
+        self._hosts = HostPolicy(host, settings.public_url, settings.allowed_hosts)
+        self._ready = False
+        self._wire_data_path()
+        self._wire_api(host)
+
+    def _wire_data_path(self) -> None:
+        settings, services, clock = self._settings, self._services, self._clock
+        self._upstreams = Upstreams(self._egress, clock, stdio_user=settings.stdio_user)
+        self._discovery = Discovery(self.database, services.servers, Prober(self._upstreams, clock))
+        catalog = Catalog(lambda org_id: own_server(org_id, toolbox.definitions()), settings.catalog_ttl_seconds)
+        self._notices = Notices()
+        self._flights = Flights()
+        self._recorder = Recorder(services.usage.write, durable=settings.audit == "durable")
+        offers = _StoredOffers(self.database, services.servers, services.sets)
+        self._watches = Watches(catalog, self._upstreams, self._notices, clock, self._rediscover)
+        self._refresh = CatalogRefresh(offers, catalog, self._upstreams, self._notices, self._watches)
+        self._events.subscribe(CatalogChanged, lambda changed: self._refresh.changed(changed.org_id))
+        self._events.subscribe(SetChanged, lambda changed: self._refresh.changed(changed.org_id))
+        toolbox = Toolbox(self._tools(), self._refresh.settled)
+        services.sets.offer_own(SLUG, toolbox.definitions())
+        self._upstreams.add_local(SLUG, LocalUpstream(toolbox))
+        stop = StopPolicy(self._switch, self._flights)
+        self._switch.on_stop(stop.end_calls)
+        policies = [PermissionPolicy(), stop]
+        router = Router(
+            catalog=catalog,
+            upstreams=self._upstreams,
+            keeping=CallKeeping(policies, self._recorder, self._flights, clock, stop.recheck),
+            notices=self._notices,
+            states=RequestStates(Sealer(self._master, "request-states"), clock),
+        )
+        self.caller = ToolCaller(router)
+        sessions = LegacySessions(Sealer(self._master, "sessions"), clock)
+        visits = Visits(settings.public_calls_per_minute if settings.rate_limits == "on" else None, clock)
+        handler = Handler(self._authenticator, router, sessions, visits)
+        self._mcp = McpEndpoint(handler, self._hosts, settings.max_body_bytes, self._addresses.of)
+
+    async def _rediscover(self, connection: Connection) -> None:
+        """Read a server's lists anew because it said that they changed."""
+        await self._discovery.discover(discoverer(connection.org_id), connection.server_id)
+
+    def _tools(self) -> list[Tool[Any]]:
+        services = self._services
+        return [
+            *ServerTools(self.database, services.servers, self._discovery).tools(),
+            *SetTools(self.database, services.sets).tools(),
+            *HealthTools(self.database, services.servers, services.health).tools(),
+            *EmergencyTools(self.database, services.emergency).tools(),
+            *UsageTools(self.database, services.usage).tools(),
+            *AuditTools(self.database, services.audit_log, services.verifier).tools(),
         ]
-        self._wire_data_path(settings, host, events, servers, usage, health, own_tools)
 
-        def records(front: Front) -> list[APIRouter]:
-            return [
-                emergency_api.router(front, emergency),
-                usage_api.router(front, usage),
-                audit_api.router(front, audit_log),
-                audit_api.whole_router(front, audit_log, verifier),
-            ]
-
-        self._wire_api(settings, host, identity, servers, health, records)
-
-    def _wire_api(
-        self,
-        settings: Settings,
-        host: str,
-        identity: IdentityService,
-        servers: ServerService,
-        health: HealthService,
-        further: Callable[[Front], list[APIRouter]],
-    ) -> None:
+    def _wire_api(self, host: str) -> None:
+        settings, services = self._settings, self._services
         front = Front(
             self.database,
             self._authenticator,
@@ -191,64 +238,25 @@ class Application:
             MemoryRateLimiter() if settings.rate_limits == "on" else None,
             self._refresh.settled,
         )
+        proof = operator_token(settings.data_dir)
         routers = [
             probes.router(lambda: self._ready),
-            health_api.system_router(front, health),
-            auth_api.router(front, identity),
-            organizations_api.router(front, identity),
-            api_keys_api.router(front, identity),
-            servers_api.router(front, servers, self._discovery, operator_token=operator_token(settings.data_dir)),
-            servers_api.discovery_router(front, servers, self._discovery),
-            health_api.router(front, servers),
-            *further(front),
+            health_api.system_router(front, services.health),
+            auth_api.router(front, services.identity),
+            organizations_api.router(front, services.identity),
+            api_keys_api.router(front, services.identity),
+            servers_api.router(front, services.servers, self._discovery, operator_token=proof),
+            servers_api.discovery_router(front, services.servers, self._discovery),
+            sets_api.router(front, services.sets),
+            health_api.router(front, services.servers),
             tools_api.router(front, self.caller, url=self.url),
             tools_api.test_router(front, self.caller),
+            emergency_api.router(front, services.emergency),
+            usage_api.router(front, services.usage),
+            audit_api.router(front, services.audit_log),
+            audit_api.whole_router(front, services.audit_log, services.verifier),
         ]
         self._api = behind_edge(create_api(routers, version=VERSION), settings, host)
-
-    def _wire_data_path(
-        self,
-        settings: Settings,
-        host: str,
-        events: EventBus,
-        servers: ServerService,
-        usage: UsageService,
-        health: HealthService,
-        own_tools: Sequence[Tool[Any]],
-    ) -> None:
-        self._upstreams = Upstreams(self._egress, self._clock, stdio_user=settings.stdio_user)
-        self._discovery = Discovery(self.database, servers, Prober(self._upstreams, self._clock))
-        catalog = Catalog(lambda org_id: own_server(org_id, toolbox.definitions()), settings.catalog_ttl_seconds)
-        self._notices = Notices()
-        self._flights = Flights()
-        self._recorder = Recorder(usage.write, durable=settings.audit == "durable")
-        self._refresh = CatalogRefresh(_StoredOffers(self.database, servers), catalog, self._upstreams, self._notices)
-        events.subscribe(CatalogChanged, lambda changed: self._refresh.changed(changed.org_id))
-        toolbox = Toolbox(
-            [
-                *ServerTools(self.database, servers, self._discovery).tools(),
-                *HealthTools(self.database, servers, health).tools(),
-                *own_tools,
-            ],
-            self._refresh.settled,
-        )
-        self._upstreams.add_local(SLUG, LocalUpstream(toolbox))
-        stop = StopPolicy(self._switch, self._flights)
-        self._switch.on_stop(stop.end_calls)
-        policies = [PermissionPolicy(), stop]
-        router = Router(
-            catalog=catalog,
-            upstreams=self._upstreams,
-            keeping=CallKeeping(policies, self._recorder, self._flights, self._clock, stop.recheck),
-            notices=self._notices,
-            states=RequestStates(Sealer(self._master, "request-states"), self._clock),
-        )
-        self.caller = ToolCaller(router)
-        sessions = LegacySessions(Sealer(self._master, "sessions"), self._clock)
-        hosts = HostPolicy(host, settings.public_url, settings.allowed_hosts)
-        visits = Visits(settings.public_calls_per_minute if settings.rate_limits == "on" else None, self._clock)
-        handler = Handler(self._authenticator, router, sessions, visits)
-        self._mcp = McpEndpoint(handler, hosts, settings.max_body_bytes, self._addresses.of)
 
     async def prepare(self) -> FirstRun | None:
         """Bring the database to the newest schema, and fill an empty one."""
@@ -281,6 +289,7 @@ class Application:
         self.drain()
         await self._switch.stop()
         await self._refresh.stop()
+        await self._watches.stop()
         await self._flights.stop()
         await self._upstreams.close()
         await self._recorder.stop()
@@ -311,83 +320,3 @@ class Application:
         await receive()
         await self.stop()
         await send({"type": "lifespan.shutdown.complete"})
-
-
-class _Server(uvicorn.Server):
-    """uvicorn's server; the application hears of the end before its connections are waited for."""
-
-    def __init__(self, application: Application, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self._application = application
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._application.drain()
-        await super().shutdown(sockets)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """The listening socket; taken before anything is made, so that a port in use leaves nothing behind."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise PortTaken(f"Cannot listen on {host} port {port}: {error.strerror}. Choose another with --port.") from None
-
-
-class PortTaken(GatehouseError):
-    code = "PORT_TAKEN"
-    title = "Port taken"
-
-
-async def _serve(settings: Settings, host: str, listening: socket.socket) -> int:
-    application = Application(settings, host, listening.getsockname()[1])
-    made = await application.prepare()
-    server = _Server(
-        application,
-        uvicorn.Config(
-            application,
-            http="httptools",
-            ws="websockets-sansio",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            # Who may say where a request came from is a setting of ours; uvicorn would believe any loopback peer.
-            proxy_headers=False,
-            server_header=False,
-            backlog=BACKLOG,
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=DRAIN_SECONDS,
-        ),
-    )
-    print(_welcome(settings, application.url, made), flush=True)
-    await server.serve(sockets=[listening])
-    return 0 if server.started else 1
-
-
-def _welcome(settings: Settings, url: str, made: FirstRun | None) -> str:
-    lines = [f"Gatehouse at {url}  (data in {settings.data_dir})"]
-    if made is not None:
-        lines += [
-            "",
-            "First run. Kept in first-run.txt; shown here this once:",
-            *(f"  {line}" for line in made.lines() if not line.startswith(("url=", "agent_"))),
-            "",
-            "Connect Claude Code with:",
-            f"  claude mcp add --transport http gatehouse {url}/mcp {_header(made.agent_api_key)}",
-        ]
-    return "\n".join(lines)
-
-
-def _header(key: str) -> str:
-    return f'--header "Authorization: Bearer {key}"'
-
-
-def serve(settings: Settings, host: str, port: int, workers: int = 1) -> int:
-    """Run the gateway until it is told to stop; the exit code of the process.
-
-    Args:
-        workers: processes that share the port.
-    """
-    configure_logs(settings.log_level, settings.log_format)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(settings, host, _listen(host, port)))

@@ -21,6 +21,7 @@ from gateway.cli.output import note
 from gateway.cli.rpc import own_version
 from gateway.cli.serve import serve
 from gateway.cli.servers import servers
+from gateway.cli.sets import sets
 from gateway.cli.stdio import stdio
 from gateway.cli.tools import call, tools
 from registry.core.errors import GatehouseError
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 app.command()(serve)
 app.add_typer(servers, name="servers")
+app.add_typer(sets, name="sets")
 app.add_typer(keys, name="keys")
 app.add_typer(tools, name="tools")
 app.add_typer(emergency, name="emergency")

@@ -1,4 +1,4 @@
-"""`gatehouse serve`: settings, then the gateway. What serving means is in `gateway.app`."""
+"""`gatehouse serve`: settings, then the gateway. What serving means is in `gateway.server`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def serve(
     """Run the gateway."""
     settings = read_settings(data_dir)
     # The gateway, with all that it stands on, takes half a second to load; the client commands need none of it.
-    from gateway.app import serve as serve_gateway
+    from gateway.server import serve as serve_gateway
 
     raise typer.Exit(serve_gateway(settings, host, port, workers))
 

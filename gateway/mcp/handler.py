@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _MODERN = tuple(version.encode() for version in protocol.MODERN_VERSIONS)
 _LEGACY = tuple(version.encode() for version in protocol.LEGACY_VERSIONS)
+_COLLECTIONS = (("/servers/", False), ("/sets/", True))
 _ALLOW_POST = ((b"allow", b"POST"),)
 
 
@@ -46,13 +47,14 @@ class Authenticator(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Which MCP endpoint was addressed: all servers (`slug` is `None`), or one."""
+    """Which MCP endpoint was addressed: all servers (`slug` is `None`), one, or a set (`curated`)."""
 
     slug: str | None
+    curated: bool = False
 
     @property
     def place(self) -> str:
-        return place_of(self.slug)
+        return place_of(self.slug, curated=self.curated)
 
 
 class Meta(msgspec.Struct, gc=False):
@@ -70,10 +72,11 @@ def address_of(path: str) -> Address | None:
     """The MCP endpoint at a path, `None` if the path is none."""
     if path in ("/mcp", "/mcp/"):
         return Address(None)
-    if path.startswith("/servers/"):
-        slug, slash, rest = path[len("/servers/") :].partition("/")
-        if slug and slash and rest in ("mcp", "mcp/"):
-            return Address(slug)
+    for begins, curated in _COLLECTIONS:
+        if path.startswith(begins):
+            slug, slash, rest = path[len(begins) :].partition("/")
+            if slug and slash and rest in ("mcp", "mcp/"):
+                return Address(slug, curated)
     return None
 
 
@@ -108,14 +111,15 @@ class Handler:
                 principal = await self._identify(address, raw_headers, client)
             except TooManyVisits as error:
                 return _too_many(body, error)
-        view = self._router.catalog.of(principal.org_id).view(address.slug, principal)
+        view = self._router.catalog.of(principal.org_id).view(address.slug, principal, curated=address.curated)
         if view is None:
-            missing = ProtocolError(protocol.INVALID_REQUEST, f"There is no server {address.slug!r} here.", status=404)
+            what = "set" if address.curated else "server"
+            missing = ProtocolError(protocol.INVALID_REQUEST, f"There is no {what} {address.slug!r} here.", status=404)
             return _refused(b"", missing, modern=True)
         given = headers.read(raw_headers)
         modern = given.version is not None and given.version not in _LEGACY
         if method != "POST":
-            return self._other_method(method, principal, given, receive, modern=modern)
+            return self._other_method(method, principal, view, given, receive, modern=modern)
         identifier = b""
         try:
             message = envelope.parse(body)
@@ -218,7 +222,7 @@ class Handler:
                 flight.end(ClientGone())
 
     def _other_method(
-        self, method: str, principal: Principal, given: McpHeaders, receive: Receive | None, *, modern: bool
+        self, method: str, principal: Principal, view: View, given: McpHeaders, receive: Receive | None, *, modern: bool
     ) -> Answer:
         if modern or method not in ("GET", "DELETE"):
             return Answer(status=405, headers=_ALLOW_POST)
@@ -229,7 +233,7 @@ class Handler:
         if method == "DELETE":
             self._sessions.end(principal, session)
             return Answer(status=204)
-        return self._router.listen(principal, receive)
+        return self._router.listen(principal, view, session, receive)
 
 
 def _meta_of(params: Params) -> Meta:

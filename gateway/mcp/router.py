@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,6 +19,7 @@ from gateway.mcp.catalog import LIST_KEYS, Entry, ServerEntry, View
 from gateway.mcp.envelope import Params, ProtocolError, encode, object_param, text_param
 from gateway.mcp.flights import ClientGone, Flight, Receive
 from gateway.mcp.log_levels import LEVELS
+from gateway.mcp.notices import MAX_SUBSCRIPTIONS, watchable
 from gateway.mcp.policies.permission import PERMISSION
 from gateway.mcp.policies.policy import Attempt
 from gateway.mcp.rounds import request_in_rounds
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from gateway.mcp.notices import Notices
     from gateway.mcp.request import Request
     from gateway.mcp.request_state import RequestStates
+    from gateway.mcp.sessions import LegacySession
     from gateway.mcp.upstream.manager import Upstreams
     from registry.identity.principal import Principal
 
@@ -71,19 +73,28 @@ class Router:
         if request.modern and method == "server/discover":
             return Answer(body=envelope.result(request.id, discover_result(request.view)))
         if request.modern and method == "subscriptions/listen":
-            events = self._notices.listen(request.principal.org_id, request.id, request.params)
+            current = self._current(request.principal, request.view)
+            events = self._notices.listen(request.principal.org_id, current, request.id, request.params)
             return Answer(stream=self._attended(request.principal, request.receive, events))
         if method == "completion/complete":
             return await self._complete(request)
         if not request.modern and method == "ping":
             return Answer(body=envelope.result(request.id, b"{}"))
+        if request.session is not None and method in ("resources/subscribe", "resources/unsubscribe"):
+            return self._subscribe(request, request.session, on=method == "resources/subscribe")
         if not request.modern and method == "logging/setLevel":
             return self._set_level(request)
         raise ProtocolError(protocol.METHOD_NOT_FOUND, f"Method {method!r} is not supported here.")
 
-    def listen(self, principal: Principal, receive: Receive | None) -> Answer:
+    def listen(self, principal: Principal, view: View, session: LegacySession, receive: Receive | None) -> Answer:
         """A legacy client's GET stream."""
-        return Answer(stream=self._attended(principal, receive, self._notices.stream(principal.org_id)))
+        events = self._notices.stream(principal.org_id, self._current(principal, view), session.subscriptions)
+        return Answer(stream=self._attended(principal, receive, events))
+
+    def _current(self, principal: Principal, view: View) -> Callable[[], View | None]:
+        """What the caller sees at this address now, whenever it is asked."""
+        slug = view.single.slug if view.single is not None else view.curated.slug if view.curated is not None else None
+        return lambda: self.catalog.of(principal.org_id).view(slug, principal, curated=view.curated is not None)
 
     async def _attended(
         self, principal: Principal, receive: Receive | None, events: AsyncIterator[bytes]
@@ -106,7 +117,10 @@ class Router:
         method = request.message.method
         name = text_param(request.params, protocol.NAMED_BY[method])
         server, entry, upstream_name = _find(request, method, name)
-        attempt = Attempt(request.principal, method, name, server, entry, request.params)
+        params = request.params
+        if entry is not None and entry.shaping is not None:
+            params = entry.shaping.apply(params)
+        attempt = Attempt(request.principal, method, name, server, entry, params)
         call = CallUnderWay(self._keeping, request, attempt)
         try:
             await call.admit()
@@ -130,7 +144,7 @@ class Router:
             await self._keeping.recorder.written()
 
     async def _send(self, request: Request, attempt: Attempt, upstream_name: str) -> Answer:
-        params = request.params
+        params = attempt.params
         if upstream_name != attempt.name:
             params = {**params, protocol.NAMED_BY[attempt.method]: msgspec.Raw(encode(upstream_name))}
         server = attempt.server
@@ -175,6 +189,20 @@ class Router:
             raise (flight.reason() or error) from None
         finally:
             self._keeping.flights.land(flight)
+
+    def _subscribe(self, request: Request, session: LegacySession, *, on: bool) -> Answer:
+        uri = text_param(request.params, "uri")
+        place = watchable(request.view, uri)
+        if place is None or not request.principal.may("mcp:resources:read"):
+            raise ProtocolError(protocol.RESOURCE_NOT_FOUND, f"No resource to watch: {uri}", data={"uri": uri})
+        if not on:
+            session.subscriptions.pop(place, None)
+        elif len(session.subscriptions) >= MAX_SUBSCRIPTIONS:
+            raise ProtocolError(protocol.INVALID_PARAMS, f"More than {MAX_SUBSCRIPTIONS} resources cannot be watched.")
+        else:
+            session.subscriptions[place] = uri
+        self._notices.watched_changed({place[0]})
+        return Answer(body=envelope.result(request.id, b"{}"))
 
     def _set_level(self, request: Request) -> Answer:
         level = text_param(request.params, "level")
@@ -234,11 +262,14 @@ def _completion_target(request: Request) -> tuple[ServerEntry, Params]:
 
 def _param_headers(request: Request, attempt: Attempt) -> bytes:
     """The `Mcp-Param-*` headers for the upstream, checked against a modern client's, made for a legacy one."""
-    declared = attempt.entry.definition.param_headers if attempt.entry is not None else None
+    if attempt.entry is None:
+        return b""
+    # A set may show fewer parameters than the server has: the client mirrors what it sees, the server what it gets.
+    shown, declared = attempt.entry.shown.param_headers, attempt.entry.definition.param_headers
+    if request.modern and shown:
+        headers.check_params(shown, request.headers, request.params)
     if not declared:
         return b""
-    if request.modern:
-        headers.check_params(declared, request.headers, attempt.params)
     values = headers.mirrored_params(declared, attempt.params)
     return "".join(f"Mcp-Param-{token}: {headers.encode_value(value)}\r\n" for token, value in values.items()).encode()
 
@@ -254,8 +285,11 @@ def capabilities(view: View) -> dict[str, object]:
     """What the gateway offers at an address, to clients of either era."""
     offered: dict[str, object] = {"tools": {"listChanged": True}, "logging": {}}
     names = {name for server in view.servers for name in server.capabilities}
+    if view.curated is not None:
+        # A server may offer what it does not list; a set offers what it lists.
+        names &= {"completions"}
     if "resources" in names or view.entries["resource"] or view.entries["template"]:
-        offered["resources"] = {"listChanged": True}
+        offered["resources"] = {"subscribe": True, "listChanged": True}
     if "prompts" in names or view.entries["prompt"]:
         offered["prompts"] = {"listChanged": True}
     if "completions" in names:
@@ -264,7 +298,9 @@ def capabilities(view: View) -> dict[str, object]:
 
 
 def instructions(view: View) -> str | None:
-    """The servers' own instructions, told apart by their names where there are several."""
+    """The servers' own instructions, told apart by their names where there are several; a set has its own."""
+    if view.curated is not None:
+        return view.curated.description
     if view.single is not None:
         return view.single.instructions
     parts = [

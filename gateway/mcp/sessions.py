@@ -72,8 +72,8 @@ class LegacySession:
         self.log_level: str | None = None
         """Set by `logging/setLevel`; servers are told when they are next asked something."""
         self.levels_sent: dict[str, str] = {}
-        self.subscriptions: set[tuple[str, str]] = set()
-        """Resources whose changes the client wants to hear of: server id and URI."""
+        self.subscriptions: dict[tuple[str, str], str] = {}
+        """Resources whose changes the client wants to hear of: its URI by server id and the server's own URI."""
         self._expected: dict[bytes, Callable[[Message], None]] = {}
         self._numbers = itertools.count(1)
 

@@ -32,7 +32,7 @@ LATE: dict[str, str] = {
 # Modules of our own that are imported late: what stands on the heavy vendors, for callers that may not need it.
 OWN_LATE: dict[str, dict[str, str]] = {
     "gateway/cli/serve.py": {
-        "gateway.app": "the whole gateway, which no client command needs",
+        "gateway.server": "the whole gateway, which no client command needs",
         "registry.core.settings": "pydantic, which no client command needs",
     },
     "registry/core/egress/client.py": {"registry.core.egress.session": "stands on aiohttp"},

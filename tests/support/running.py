@@ -1,4 +1,4 @@
-"""A whole gateway in the test's own loop, listening on a loopback port, and an HTTP client speaking for its admin."""
+"""A whole gateway in the test's own loop, on a loopback port, and an HTTP client that speaks for its admin."""
 
 from __future__ import annotations
 

@@ -122,15 +122,8 @@ def router(front: Front, servers: ServerService, discovery: Discovery, *, operat
         limit: Annotated[int, Query(ge=1, le=1000)] = 50,
         offset: Annotated[int, Query(ge=0, le=1_000_000_000)] = 0,
     ) -> ServersAnswer:
-        found, total = await servers.list(
-            session,
-            caller,
-            environment=environment,
-            status=status,
-            health_status=health_status,
-            limit=limit,
-            offset=offset,
-        )
+        wanted = {"environment": environment, "status": status, "health_status": health_status}
+        found, total = await servers.list(session, caller, **wanted, limit=limit, offset=offset)
         return ServersAnswer(servers=[server_view(row) for row in found], total=total, limit=limit, offset=offset)
 
     @api.get("/v1/mcp/servers/{server_id}")

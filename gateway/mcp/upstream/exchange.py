@@ -150,6 +150,22 @@ def answer_in(event: bytes, identifier: bytes) -> Message | None:
     return None
 
 
+async def announced(stream: AsyncIterator[bytes]) -> AsyncIterator[Message]:
+    """The notifications on a stream that the server keeps open."""
+    splitter = sse.Splitter()
+    try:
+        async for chunk in stream:
+            for event in splitter.feed(chunk):
+                with suppress(msgspec.DecodeError, RecursionError):
+                    message = decode_message(sse.data_of(event) or b"{}")
+                    if message.method and not bytes(message.id):
+                        yield message
+    except (ConnectionFailed, sse.EventTooLarge):
+        return
+    finally:
+        await translate.close(stream)
+
+
 async def discard(response: Response) -> None:
     """Be done with a response that nobody reads."""
     if response.stream is not None:
@@ -177,8 +193,16 @@ def _head(path: str, authority: str, headers: tuple[tuple[str, str], ...]) -> by
         "accept-encoding: identity",
         f"user-agent: gatehouse/{VERSION}",
     ]
+    return ("\r\n".join([*lines, *header_lines(headers)]) + "\r\n").encode()
+
+
+def header_lines(headers: tuple[tuple[str, str], ...]) -> list[str]:
+    """A server's registered headers as they are written.
+
+    Raises:
+        HeaderInvalid: one could be read as something else.
+    """
     for name, value in headers:
         if any(character in name + value for character in "\r\n\0"):
             raise HeaderInvalid(f"The header {name!r} has a line break: remove it.", field="headers")
-        lines.append(f"{name}: {value}")
-    return ("\r\n".join(lines) + "\r\n").encode()
+    return [f"{name}: {value}" for name, value in headers]

@@ -22,7 +22,7 @@ from gateway.mcp import envelope, protocol, sse, translate
 from gateway.mcp.envelope import Message, Params, ProtocolError, decode_message, decode_params, encode
 from gateway.mcp.log_levels import passes
 from gateway.mcp.parking import PARKED, Parking
-from gateway.mcp.upstream.exchange import HttpExchange, answer_in, discard, is_events
+from gateway.mcp.upstream.exchange import HttpExchange, announced, answer_in, discard, is_events
 from gateway.mcp.upstream.pool import ConnectionFailed
 from gateway.mcp.upstream.port import Answer, NotSent, OutcomeUnknown, Outgoing
 
@@ -115,6 +115,27 @@ class LegacyHttpUpstream:
         session_id, message = await self._initialize(capabilities)
         self._shared[principal.subject, capabilities] = session_id
         return message
+
+    def listen(self, resources: frozenset[str]) -> AsyncIterator[Message]:
+        return self._announcements(resources)
+
+    async def _announcements(self, resources: frozenset[str]) -> AsyncIterator[Message]:
+        """A session of the gateway's own, with its GET stream; what is watched is subscribed to in it."""
+        session_id = await self._open_session(b"{}")
+        try:
+            response = await self._exchange.send("GET", self._head(session_id), b"")
+            if not is_events(response):
+                await discard(response)
+                raise self._exchange.refusal(response)
+            for uri in sorted(resources):
+                params: Params = {"uri": msgspec.Raw(encode(uri))}
+                await self._post(session_id, envelope.request(b"%d" % next(self._ids), "resources/subscribe", params))
+            assert response.stream is not None
+            async for message in announced(response.stream):
+                yield message
+        finally:
+            if session_id is not None:
+                self._later(self.end_session(session_id))
 
     async def end_session(self, session_id: bytes) -> None:
         """Tell the server that a session is over."""

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from gateway.mcp import envelope, sse, translate
+from gateway.mcp.envelope import Message, encode
 from gateway.mcp.headers import encode_value
-from gateway.mcp.upstream.exchange import HttpExchange, answer_in, is_events
+from gateway.mcp.notices import LIST_CHANGED
+from gateway.mcp.upstream.exchange import HttpExchange, announced, answer_in, discard, is_events
 from gateway.mcp.upstream.pool import ConnectionFailed
 from gateway.mcp.upstream.port import Answer, OutcomeUnknown, Outgoing
 
@@ -44,8 +48,25 @@ class ModernHttpUpstream:
     async def notify(self, outgoing: Outgoing) -> None:
         """This era has no notifications from clients."""
 
+    def listen(self, resources: frozenset[str]) -> AsyncIterator[Message]:
+        return self._announcements(resources)
+
     async def close(self) -> None:
         await self._exchange.close()
+
+    async def _announcements(self, resources: frozenset[str]) -> AsyncIterator[Message]:
+        wanted: dict[str, object] = dict.fromkeys(LIST_CHANGED, True)
+        if resources:
+            wanted["resourceSubscriptions"] = sorted(resources)
+        params = translate.stamp({"notifications": msgspec.Raw(encode(wanted))}, b"{}")
+        body = envelope.request(b'"watch"', "subscriptions/listen", params)
+        response = await self._exchange.send("POST", _VERSION + b"subscriptions/listen\r\n", body)
+        if not is_events(response):
+            await discard(response)
+            raise self._exchange.refusal(response)
+        assert response.stream is not None
+        async for message in announced(response.stream):
+            yield message
 
     async def _events(
         self, stream: AsyncIterator[bytes], answer: Answer, identifier: bytes, rewrite: translate.Rewrite | None

@@ -131,4 +131,11 @@ class Upstream(Protocol):
         """Pass on a client's notification, where the server is listening for it."""
         ...
 
+    def listen(self, resources: frozenset[str]) -> AsyncIterator[Message] | None:
+        """What the server announces of its own accord: changed lists, and changes of these resources.
+
+        The iterator ends or raises when the line breaks. `None` where there is nothing to hear.
+        """
+        ...
+
     async def close(self) -> None: ...

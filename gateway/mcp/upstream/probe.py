@@ -112,10 +112,7 @@ class Prober:
         legacy = self._upstreams.make(replace(connection, era="legacy", protocol_version=None))
         assert isinstance(legacy, LegacyHttpUpstream | SseUpstream)
         try:
-            if isinstance(legacy, SseUpstream):
-                introduction = await legacy.introduce(_prober(connection))
-            else:
-                introduction = await legacy.introduce(_prober(connection), encode(_CAPABILITIES))
+            introduction = await legacy.introduce(_prober(connection), encode(_CAPABILITIES))
             return await self._read(legacy, connection, _decode_opening(introduction))
         finally:
             await legacy.close()

@@ -1,0 +1,101 @@
+"""Runs the application on uvicorn: listens, greets whoever started it, drains at the end. Wires nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING
+
+import uvicorn
+import uvloop
+
+from gateway.app import Application
+from registry.core.errors import GatehouseError
+from registry.core.logs import configure_logs
+
+if TYPE_CHECKING:
+    from registry.core.settings import Settings
+    from registry.identity.first_run import FirstRun
+
+DRAIN_SECONDS = 10
+BACKLOG = 4096
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server; the application hears of the end before its connections are waited for."""
+
+    def __init__(self, application: Application, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._application = application
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._application.drain()
+        await super().shutdown(sockets)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """The listening socket; taken before anything is made, so that a port in use leaves nothing behind."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise PortTaken(f"Cannot listen on {host} port {port}: {error.strerror}. Choose another with --port.") from None
+
+
+class PortTaken(GatehouseError):
+    code = "PORT_TAKEN"
+    title = "Port taken"
+
+
+async def _serve(settings: Settings, host: str, listening: socket.socket) -> int:
+    application = Application(settings, host, listening.getsockname()[1])
+    made = await application.prepare()
+    server = _Server(
+        application,
+        uvicorn.Config(
+            application,
+            http="httptools",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            # Who may say where a request came from is a setting of ours; uvicorn would believe any loopback peer.
+            proxy_headers=False,
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=DRAIN_SECONDS,
+        ),
+    )
+    print(_welcome(settings, application.url, made), flush=True)
+    await server.serve(sockets=[listening])
+    return 0 if server.started else 1
+
+
+def _welcome(settings: Settings, url: str, made: FirstRun | None) -> str:
+    lines = [f"Gatehouse at {url}  (data in {settings.data_dir})"]
+    if made is not None:
+        lines += [
+            "",
+            "First run. Kept in first-run.txt; shown here this once:",
+            *(f"  {line}" for line in made.lines() if not line.startswith(("url=", "agent_"))),
+            "",
+            "Connect Claude Code with:",
+            f"  claude mcp add --transport http gatehouse {url}/mcp {_header(made.agent_api_key)}",
+        ]
+    return "\n".join(lines)
+
+
+def _header(key: str) -> str:
+    return f'--header "Authorization: Bearer {key}"'
+
+
+def serve(settings: Settings, host: str, port: int, workers: int = 1) -> int:
+    """Run the gateway until it is told to stop; the exit code of the process.
+
+    Args:
+        workers: processes that share the port.
+    """
+    configure_logs(settings.log_level, settings.log_format)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(settings, host, _listen(host, port)))
