@@ -17,6 +17,7 @@ from gateway.api.agents import budgets as budgets_api
 from gateway.api.agents import emergency as emergency_api
 from gateway.api.application import behind_edge, create_api
 from gateway.api.registry import api_keys as api_keys_api
+from gateway.api.registry import audit as audit_api
 from gateway.api.registry import auth as auth_api
 from gateway.api.registry import health as health_api
 from gateway.api.registry import openapi as openapi_api
@@ -24,6 +25,7 @@ from gateway.api.registry import organizations as organizations_api
 from gateway.api.registry import servers as servers_api
 from gateway.api.registry import sets as sets_api
 from gateway.api.registry import tools as tools_api
+from gateway.api.registry import usage as usage_api
 from gateway.api.shared import probes
 from gateway.api.shared.client import ClientAddress
 from gateway.api.shared.hosts import HostPolicy
@@ -54,24 +56,28 @@ from gateway.mcp.upstream.probe import Prober
 from gateway.mcp.visits import Visits
 from gateway.mcp.watch import Watches
 from mcp_tools.budgets import BudgetTools
+from mcp_tools.audit import AuditTools
 from mcp_tools.emergency import EmergencyTools
 from mcp_tools.health import HealthTools
 from mcp_tools.openapi import OpenApiTools
 from mcp_tools.servers import ServerTools
 from mcp_tools.sets import SetTools
 from mcp_tools.tool import Tool, Toolbox
+from mcp_tools.usage import UsageTools
+from registry.audit.log import AuditLog, Changes
 from registry.audit.service import AuditService
 from registry.budgets.desk import Desk
 from registry.budgets.events import LimitsChanged
 from registry.budgets.ledger import Ledger
 from registry.budgets.queries import StoredTerms
 from registry.budgets.service import BudgetService
+from registry.audit.verify import CHANGES_TABLE, AuditVerifier
 from registry.core.clock import Clock, SystemClock
 from registry.core.db import Database
 from registry.core.egress import Egress, EgressPolicy, parse_allow
 from registry.core.events import EventBus
 from registry.core.idempotency import IdempotencyStore
-from registry.core.security import Sealer, load_master_key
+from registry.core.security import Sealer, derive_key, load_master_key
 from registry.core.version import VERSION
 from registry.emergency.service import EmergencyService
 from registry.emergency.switch import EmergencySwitch
@@ -86,7 +92,8 @@ from registry.servers.prices import PriceService
 from registry.servers.service import ServerService
 from registry.sets.events import SetChanged
 from registry.sets.service import SetService
-from registry.usage.service import UsageService
+from registry.usage.log import Calls
+from registry.usage.service import CALLS_TABLE, UsageService
 
 if TYPE_CHECKING:
     from registry.core.settings import Settings
@@ -131,6 +138,8 @@ class _Services:
     """The registry's services, made once; what stands on them takes the ones it needs."""
 
     audit: AuditService
+    audit_log: AuditLog
+    verifier: AuditVerifier
     identity: IdentityService
     servers: ServerService
     sets: SetService
@@ -142,15 +151,20 @@ class _Services:
 
     @classmethod
     def make(cls, settings: Settings, database: Database, clock: Clock, master: bytes) -> _Services:
-        audit = AuditService(clock)
+        audit_key = derive_key(master, "audit")
+        audit = AuditService(clock, audit_key)
+        usage = UsageService(database, clock, audit_key)
+        tables = (CHANGES_TABLE, CALLS_TABLE)
         return cls(
             audit=audit,
+            audit_log=AuditLog(database, [Changes(), Calls()]),
+            verifier=AuditVerifier(database, clock, audit_key, tables, own=[usage.chain]),
             identity=IdentityService(clock, audit, master, access_token_minutes=settings.access_token_minutes),
             servers=ServerService(
                 clock, Sealer(master, "servers"), audit, stdio_without_proof=settings.stdio_api == "on"
             ),
             sets=SetService(clock, audit),
-            usage=UsageService(database),
+            usage=usage,
             health=HealthService(database, clock),
             emergency=EmergencyService(clock, audit),
             budgets=BudgetService(clock, audit),
@@ -237,6 +251,8 @@ class Application:
             *HealthTools(self.database, services.servers, services.health).tools(),
             *EmergencyTools(self.database, services.emergency).tools(),
             *BudgetTools(self.database, services.budgets, services.prices).tools(),
+            *UsageTools(self.database, services.usage).tools(),
+            *AuditTools(self.database, services.audit_log, services.verifier).tools(),
         ]
 
     def _wire_api(self, host: str) -> None:
@@ -267,6 +283,9 @@ class Application:
             budgets_api.changing_router(front, services.budgets),
             budgets_api.prices_router(front, services.prices),
             emergency_api.router(front, services.emergency),
+            usage_api.router(front, services.usage),
+            audit_api.router(front, services.audit_log),
+            audit_api.whole_router(front, services.audit_log, services.verifier),
         ]
         self._api = behind_edge(create_api(routers, version=VERSION), settings, host)
 

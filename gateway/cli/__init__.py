@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
+from gateway.cli.audit import audit
 from gateway.cli.budgets import budget
 from gateway.cli.doctor import doctor
 from gateway.cli.emergency import emergency
@@ -45,6 +46,7 @@ app.add_typer(keys, name="keys")
 app.add_typer(tools, name="tools")
 app.add_typer(budget, name="budget")
 app.add_typer(emergency, name="emergency")
+app.add_typer(audit, name="audit")
 app.command()(call)
 app.command()(doctor)
 app.command()(stdio)

@@ -143,7 +143,7 @@ class Router:
             await self._durable()
             raise failure from None
         if answer.stream is not None:
-            answer.stream = call.follow(answer.stream, answer)
+            answer.stream, answer.id = call.follow(answer.stream, answer), request.id
             return answer
         call.finish(answer.outcome, answer.error_code, len(answer.body))
         await self._durable()
@@ -208,10 +208,13 @@ class Router:
             request.principal.org_id,
             asyncio.get_running_loop().time() + server.connection.deadlines.first_byte,
             lambda: OutcomeUnknown(server.slug, "it did not answer within its deadline"),
+            stoppable=True,
         )
+        method = request.message.method
+        self._keeping.recheck(Attempt(request.principal, method, method, server, None, request.params))
         self._keeping.flights.take_off(flight)
         try:
-            outgoing = _outgoing(request, server, request.message.method, params, name)
+            outgoing = _outgoing(request, server, method, params, name)
             return await self._upstreams.get(server.connection).request(outgoing)
         except asyncio.CancelledError as error:
             raise (flight.reason() or error) from None
