@@ -1,4 +1,4 @@
-"""Every operation on budgets by REST, as MCP tool and on the command line: the same permission, the same audit entry."""
+"""Every operation on budgets by REST, as MCP tool and on the command line: same permission, same audit entry."""
 
 from __future__ import annotations
 
