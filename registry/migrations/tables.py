@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from registry.audit import models as audit
 from registry.budgets import models as budgets
+from registry.core import idempotency
 from registry.core.db import Base
 from registry.emergency import models as emergency
 from registry.identity import models as identity
@@ -12,5 +13,5 @@ from registry.servers import prices
 from registry.sets import models as sets
 from registry.usage import models as usage
 
-MODULES = (audit, budgets, emergency, identity, prices, servers, sets, usage)
+MODULES = (audit, budgets, emergency, idempotency, identity, prices, servers, sets, usage)
 metadata = Base.metadata
