@@ -159,5 +159,5 @@ def test_the_ledger_never_overspends(sqlite_template: Path) -> None:
         checks = [HealthCheck.too_slow, HealthCheck.data_too_large]
         run_state_machine_as_test(
             machine,
-            settings=settings(max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=checks),
+            settings=settings(max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=checks),
         )
