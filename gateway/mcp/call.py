@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gateway.mcp import envelope, sse, translate
+from gateway.mcp import translate
 from gateway.mcp.envelope import ProtocolError
 from gateway.mcp.flights import Flight, Flights
 from gateway.mcp.policies.policy import Attempt, Policy
@@ -117,11 +117,7 @@ class CallUnderWay:
             self.failed(error, size)
             raise
         except BaseException as error:  # noqa: BLE001 - it is raised again, as what it means
-            failure = self.failed(error, size)
-            if answer.large or not isinstance(failure, ProtocolError):
-                raise failure from None
-            # The client waits for an answer to its request, not for the end of a connection.
-            yield sse.frame(envelope.error(self._request.id, failure))
+            raise self.failed(error, size) from None
         else:
             self.finish(answer.outcome, answer.error_code, size)
         finally:

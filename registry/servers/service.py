@@ -40,6 +40,7 @@ from registry.servers.errors import (
 )
 from registry.servers.events import CatalogChanged
 from registry.servers.models import Capability, Server
+from registry.servers.operations import Operation, pack, unpack
 from registry.servers.prices import prices_of
 
 DEFAULT_DEADLINES = Deadlines()
@@ -60,6 +61,7 @@ class Registration:
         transport: `None` means guess: a command is stdio, a URL ending in `/sse` is sse, else streamable HTTP.
         capabilities: what the caller declares; what the server really offers is found by discovery.
         proof: the caller has shown access to the gateway's machine.
+        operations: of a REST service, whose transport is `openapi`.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Registration:
     deadlines: Deadlines = DEFAULT_DEADLINES
     capabilities: dict[str, Any] = field(default_factory=dict[str, Any])
     proof: bool = False
+    operations: tuple[Operation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +147,7 @@ class ServerService:
             env=tuple(registration.env.items()),
             headers=tuple(registration.headers.items()),
             deadlines=registration.deadlines,
+            operations=registration.operations,
         )
 
     def _require_operator(self, principal: Principal, *, proof: bool) -> None:
@@ -180,6 +184,7 @@ class ServerService:
             deadlines=msgspec.to_builtins(registration.deadlines),
             public=registration.public,
             price_usd=registration.price_usd,
+            operations=pack(registration.operations),
             declared_capabilities=registration.capabilities,
             created_at=now,
             updated_at=now,
@@ -381,6 +386,7 @@ class ServerService:
             deadlines=replace(Deadlines(), **server.deadlines),
             era=era,
             protocol_version=server.server_metadata.get("protocol_version"),
+            operations=unpack(server.operations),
         )
 
 
@@ -397,6 +403,8 @@ def _transport_of(registration: Registration) -> Transport:
         raise ServerInvalid("A stdio server needs a command.", field="command")
     if not re.match(r"https?://[^\s/]", registration.base_url):
         raise ServerInvalid("base_url must start with http:// or https:// and name a host.", field="base_url")
+    if registration.transport == "openapi" and not registration.operations:
+        raise ServerInvalid("A REST service is imported with its description.", field="transport")
     if registration.transport:
         return registration.transport
     return "sse" if registration.base_url.rstrip("/").endswith("/sse") else "streamable-http"
