@@ -12,6 +12,8 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
+from gateway.cli.audit import audit
+from gateway.cli.budgets import budget
 from gateway.cli.doctor import doctor
 from gateway.cli.emergency import emergency
 from gateway.cli.errors import CommandFailed
@@ -42,7 +44,9 @@ app.add_typer(servers, name="servers")
 app.add_typer(sets, name="sets")
 app.add_typer(keys, name="keys")
 app.add_typer(tools, name="tools")
+app.add_typer(budget, name="budget")
 app.add_typer(emergency, name="emergency")
+app.add_typer(audit, name="audit")
 app.command()(call)
 app.command()(doctor)
 app.command()(stdio)

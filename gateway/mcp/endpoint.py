@@ -181,20 +181,20 @@ async def _write(answer: Answer, send: Send) -> None:
         return
     headers = [*(_JSON if answer.large else _EVENTS), *answer.headers]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await _write_stream(answer.stream, send, large=answer.large)
+    await _write_stream(answer.stream, answer, send)
 
 
-async def _write_stream(stream: AsyncIterator[bytes], send: Send, *, large: bool) -> None:
+async def _write_stream(stream: AsyncIterator[bytes], answer: Answer, send: Send) -> None:
     try:
         async for chunk in stream:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
     except ClientGone:
         return
     except ProtocolError as error:
-        if large:
+        if answer.large:
             # Half a body has gone out: only breaking the connection tells the client that it is not whole.
             raise
-        failure = sse.frame(envelope.error(b"", error))
+        failure = sse.frame(envelope.error(answer.id, error))
         await send({"type": "http.response.body", "body": failure, "more_body": True})
     finally:
         await translate.close(stream)

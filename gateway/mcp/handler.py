@@ -109,7 +109,10 @@ class Handler:
             principal = await self.identify(address, raw_headers, client)
         except TooManyVisits as error:
             return too_many(body, error)
-        return await self.answer(principal, method, address, raw_headers, body, receive)
+        answer = await self.answer(principal, method, address, raw_headers, body, receive)
+        if principal.place is not None and answer.stream is not None:
+            answer.stream = self._visits.staying(client(), answer.stream)
+        return answer
 
     async def answer(
         self,
@@ -204,7 +207,10 @@ class Handler:
         capabilities = session.capabilities
         level = session.log_level
         request = Request(principal, view, message, params, False, session, given, capabilities, receive, size, level)
-        return await self._router.handle(request)
+        answer = await self._router.handle(request)
+        if answer.stream is not None and not answer.large:
+            answer.stream = session.replay.record(answer.stream)
+        return answer
 
     def _initialize(self, principal: Principal, view: View, message: Message) -> Answer:
         params = params_of(message)
@@ -256,6 +262,9 @@ class Handler:
         if method == "DELETE":
             self._sessions.end(principal, session)
             return Answer(status=204)
+        again = session.replay.resume(given.last_event_id) if given.last_event_id else None
+        if again is not None:
+            return Answer(stream=self._router.attended(principal, receive, again))
         return self._router.listen(principal, view, session, receive)
 
 

@@ -94,3 +94,5 @@ class ServerOffer:
     price_usd: float | None
     server_metadata: dict[str, Any]
     offered: tuple[Offered, ...]
+    prices: dict[str, float] = field(default_factory=dict[str, float])
+    """Dollars per call, of tools that have a price of their own."""

@@ -41,6 +41,7 @@ from registry.servers.errors import (
 from registry.servers.events import CatalogChanged
 from registry.servers.models import Capability, Server
 from registry.servers.operations import Operation, pack, unpack
+from registry.servers.prices import prices_of
 
 DEFAULT_DEADLINES = Deadlines()
 RESERVED_SLUGS = frozenset({"gatehouse", "health"})
@@ -327,6 +328,7 @@ class ServerService:
     async def catalog(self, session: Session, org_id: str | None = None) -> list[ServerOffer]:
         """Every active server with its stored offer; the data path compiles its snapshot from this."""
         servers, capabilities = await queries.whole_catalog(session, org_id)
+        prices = await prices_of(session, org_id)
         offered: dict[str, list[Offered]] = {server.id: [] for server in servers}
         for row in capabilities:
             offered[row.server_id].append(Offered(_kind(row.kind), row.name, row.definition))
@@ -338,6 +340,7 @@ class ServerService:
                 price_usd=server.price_usd,
                 server_metadata=server.server_metadata,
                 offered=tuple(offered[server.id]),
+                prices=prices.get(server.id, {}),
             )
             for server in servers
         ]
