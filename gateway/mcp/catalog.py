@@ -90,6 +90,8 @@ class ServerEntry:
     instructions: str | None
     ttl_ms: int | None
     definitions: tuple[Definition, ...]
+    prices: dict[str, float] = field(default_factory=dict[str, float])
+    """Of tools that have one of their own, by the server's name for them."""
 
     @property
     def slug(self) -> str:
@@ -357,6 +359,7 @@ def compile_server(offer: ServerOffer) -> ServerEntry:
             for item in offer.offered
             if (definition := read_definition(item.kind, item.name, item.definition)) is not None
         ),
+        prices=offer.prices,
     )
 
 

@@ -95,6 +95,7 @@ class Answer:
         patient: a person may be thinking about it, so its deadlines are longer.
         outcome: `ok`, `tool_error` or `error`; of a stream it is known when the stream has ended.
         error_code: of a JSON-RPC error.
+        id: of the request that `stream` answers, as JSON, so that a failure on the way answers it as well.
     """
 
     status: int = 200
@@ -105,6 +106,7 @@ class Answer:
     headers: tuple[tuple[bytes, bytes], ...] = ()
     outcome: str = "ok"
     error_code: int | None = None
+    id: bytes = b""
 
     def judge(self, message: Message) -> None:
         """Note how the call ended, from its answer."""
