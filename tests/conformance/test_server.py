@@ -21,8 +21,8 @@ PASSED = {
     (LEGACY, "to legacy"): 30,
     (MODERN, "to modern"): 37,
     (LEGACY, "to modern"): 30,
-    # Three ask for what no server of the earlier era can say; the baseline names them.
-    (MODERN, "to legacy"): 34,
+    # Two ask for what no server of the earlier era can say; the baseline names them.
+    (MODERN, "to legacy"): 35,
 }
 """Required scenarios without a failed check, by revision of the client and way to the server."""
 
