@@ -48,15 +48,15 @@ from gateway.mcp.refresh import CatalogRefresh
 from gateway.mcp.request_state import RequestStates
 from gateway.mcp.router import Router
 from gateway.mcp.sessions import LegacySessions
-from gateway.mcp.tasks import TaskIds
 from gateway.mcp.sse_clients import SseClients, sse_address_of
+from gateway.mcp.tasks import TaskIds
 from gateway.mcp.upstream.local import SLUG, LocalUpstream
 from gateway.mcp.upstream.manager import Upstreams
 from gateway.mcp.upstream.probe import Prober
 from gateway.mcp.visits import Visits
 from gateway.mcp.watch import Watches
-from mcp_tools.budgets import BudgetTools
 from mcp_tools.audit import AuditTools
+from mcp_tools.budgets import BudgetTools
 from mcp_tools.emergency import EmergencyTools
 from mcp_tools.health import HealthTools
 from mcp_tools.openapi import OpenApiTools
@@ -66,12 +66,12 @@ from mcp_tools.tool import Tool, Toolbox
 from mcp_tools.usage import UsageTools
 from registry.audit.log import AuditLog, Changes
 from registry.audit.service import AuditService
+from registry.audit.verify import CHANGES_TABLE, AuditVerifier
 from registry.budgets.desk import Desk
 from registry.budgets.events import LimitsChanged
 from registry.budgets.ledger import Ledger
 from registry.budgets.queries import StoredTerms
 from registry.budgets.service import BudgetService
-from registry.audit.verify import CHANGES_TABLE, AuditVerifier
 from registry.core.clock import Clock, SystemClock
 from registry.core.db import Database
 from registry.core.egress import Egress, EgressPolicy, parse_allow

@@ -97,10 +97,6 @@ class Router:
         events = self._notices.stream(principal.org_id, self._current(principal, view), session.subscriptions)
         return Answer(stream=self.attended(principal, receive, events))
 
-    def attend(self, principal: Principal, receive: Receive | None, events: AsyncIterator[bytes]) -> Answer:
-        """A stream of events that lasts as long as its client listens."""
-        return Answer(stream=self._attended(principal, receive, events))
-
     def _current(self, principal: Principal, view: View) -> Callable[[], View | None]:
         """What the caller sees at this address now, whenever it is asked."""
         slug = view.single.slug if view.single is not None else view.curated.slug if view.curated is not None else None
