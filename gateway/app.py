@@ -39,6 +39,8 @@ from gateway.mcp.handler import Handler, address_of
 from gateway.mcp.notices import Notices
 from gateway.mcp.own import own_server
 from gateway.mcp.policies.permission import PermissionPolicy
+from gateway.mcp.policies.rate import MemoryBuckets, RatePolicy, parse_call_limits
+from gateway.mcp.policies.rate_redis import RedisBuckets
 from gateway.mcp.policies.stop import StopPolicy
 from gateway.mcp.records import Recorder
 from gateway.mcp.refresh import CatalogRefresh
@@ -177,6 +179,7 @@ class Application:
         self._switch = EmergencySwitch(self.database, self._events, self._clock)
         self._addresses = ClientAddress(settings.trusted_proxies)
         self._hosts = HostPolicy(host, settings.public_url, settings.allowed_hosts)
+        self._shared: RedisBuckets | None = None
         self._ready = False
         self._wire_data_path()
         self._wire_api(host)
@@ -199,7 +202,7 @@ class Application:
         self._upstreams.add_local(SLUG, LocalUpstream(toolbox))
         stop = StopPolicy(self._switch, self._flights)
         self._switch.on_stop(stop.end_calls)
-        policies = [PermissionPolicy(), stop]
+        policies = [PermissionPolicy(), stop, *self._rate_limits()]
         router = Router(
             catalog=catalog,
             upstreams=self._upstreams,
@@ -212,6 +215,14 @@ class Application:
         visits = Visits(settings.public_calls_per_minute if settings.rate_limits == "on" else None, clock)
         handler = Handler(self._authenticator, router, sessions, visits)
         self._mcp = McpEndpoint(handler, self._hosts, settings.max_body_bytes, self._addresses.of)
+
+    def _rate_limits(self) -> list[RatePolicy]:
+        settings = self._settings
+        by_name = parse_call_limits(settings.call_limits)
+        if not settings.calls_per_minute and not by_name:
+            return []
+        self._shared = RedisBuckets(settings.redis_url, self._clock) if settings.redis_url else None
+        return [RatePolicy(self._shared or MemoryBuckets(self._clock), settings.calls_per_minute, by_name)]
 
     async def _rediscover(self, connection: Connection) -> None:
         """Read a server's lists anew because it said that they changed."""
@@ -293,6 +304,8 @@ class Application:
         await self._flights.stop()
         await self._upstreams.close()
         await self._recorder.stop()
+        if self._shared is not None:
+            await self._shared.close()
         await self._authenticator.close()
         await self._egress.close()
         await self.database.close()
