@@ -49,6 +49,7 @@ class CallUnderWay:
         self._keeping = keeping
         self._request = request
         self._attempt = attempt
+        attempt.bytes_in = request.size
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
         self._flight: Flight | None = None
@@ -132,6 +133,7 @@ class CallUnderWay:
             keeping.flights.land(self._flight)
             if request.session is not None:
                 request.session.calls.pop(request.id, None)
+        attempt.bytes_out = size
         for policy in self._admitted:
             policy.settle(attempt, outcome)
         elapsed = self._loop.time() - self._began
@@ -152,7 +154,8 @@ class CallUnderWay:
                 int(elapsed * 1e6),
                 request.size,
                 size,
-                0.0,
+                # A whole number would come back from the database as another text, and the chain hashes texts.
+                float(attempt.cost_usd),
                 request_id.decode("latin-1")[:128] if request_id is not None else None,
             )
         )

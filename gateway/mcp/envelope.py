@@ -69,8 +69,16 @@ encode = msgspec.json.Encoder().encode
 decode_message = msgspec.json.Decoder(Message).decode
 decode_params = msgspec.json.Decoder(Params).decode
 decode_text = msgspec.json.Decoder(str).decode
-decode_error = msgspec.json.Decoder(ErrorObject).decode
+_decode_error = msgspec.json.Decoder(ErrorObject).decode
 decode_tool_result = msgspec.json.Decoder(ToolResult).decode
+
+
+def decode_error(raw: msgspec.Raw) -> ErrorObject:
+    """A message's error; one that has not the form of one counts as an internal error."""
+    try:
+        return _decode_error(raw)
+    except msgspec.DecodeError:
+        return ErrorObject(message="The server's error is malformed.")
 
 
 def parse(body: bytes) -> Message:

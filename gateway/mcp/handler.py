@@ -105,12 +105,25 @@ class Handler:
             Unauthenticated: no good credential.
             ClientGone: nobody is left to answer.
         """
-        principal = self._authenticator.cached(raw_headers)
-        if principal is None:
-            try:
-                principal = await self._identify(address, raw_headers, client)
-            except TooManyVisits as error:
-                return _too_many(body, error)
+        try:
+            principal = await self.identify(address, raw_headers, client)
+        except TooManyVisits as error:
+            return too_many(body, error)
+        answer = await self.answer(principal, method, address, raw_headers, body, receive)
+        if principal.place is not None and answer.stream is not None:
+            answer.stream = self._visits.staying(client(), answer.stream)
+        return answer
+
+    async def answer(
+        self,
+        principal: Principal,
+        method: str,
+        address: Address,
+        raw_headers: RawHeaders,
+        body: bytes,
+        receive: Receive | None,
+    ) -> Answer:
+        """Answer one exchange of a known caller. Raises `ClientGone`."""
         view = self._router.catalog.of(principal.org_id).view(address.slug, principal, curated=address.curated)
         if view is None:
             what = "set" if address.curated else "server"
@@ -130,8 +143,21 @@ class Handler:
         except ProtocolError as error:
             return _refused(identifier, error, modern=modern)
 
-    async def _identify(self, address: Address, raw_headers: RawHeaders, client: Callable[[], str]) -> Principal:
-        """Who is calling. Only a request without any credential is a visit; a wrong one is never taken for none."""
+    def serves(self, principal: Principal, address: Address) -> bool:
+        """Whether there is something at this address for this caller."""
+        view = self._router.catalog.of(principal.org_id).view(address.slug, principal, curated=address.curated)
+        return view is not None
+
+    async def identify(self, address: Address, raw_headers: RawHeaders, client: Callable[[], str]) -> Principal:
+        """Who is calling. Only a request without any credential is a visit; a wrong one is never taken for none.
+
+        Raises:
+            Unauthenticated: no good credential.
+            TooManyVisits: too many without one.
+        """
+        principal = self._authenticator.cached(raw_headers)
+        if principal is not None:
+            return principal
         try:
             return await self._authenticator.authenticate(raw_headers)
         except CredentialMissing:
@@ -181,7 +207,10 @@ class Handler:
         capabilities = session.capabilities
         level = session.log_level
         request = Request(principal, view, message, params, False, session, given, capabilities, receive, size, level)
-        return await self._router.handle(request)
+        answer = await self._router.handle(request)
+        if answer.stream is not None and not answer.large:
+            answer.stream = session.replay.record(answer.stream)
+        return answer
 
     def _initialize(self, principal: Principal, view: View, message: Message) -> Answer:
         params = params_of(message)
@@ -233,6 +262,9 @@ class Handler:
         if method == "DELETE":
             self._sessions.end(principal, session)
             return Answer(status=204)
+        again = session.replay.resume(given.last_event_id) if given.last_event_id else None
+        if again is not None:
+            return Answer(stream=self._router.attended(principal, receive, again))
         return self._router.listen(principal, view, session, receive)
 
 
@@ -261,7 +293,8 @@ def _unsupported(requested: str) -> ProtocolError:
     )
 
 
-def _too_many(body: bytes, error: TooManyVisits) -> Answer:
+def too_many(body: bytes, error: TooManyVisits) -> Answer:
+    """The answer to a caller without a credential who comes too often."""
     try:
         identifier = bytes(envelope.parse(body).id)
     except ProtocolError:

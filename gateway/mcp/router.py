@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
@@ -23,6 +23,7 @@ from gateway.mcp.notices import MAX_SUBSCRIPTIONS, watchable
 from gateway.mcp.policies.permission import PERMISSION
 from gateway.mcp.policies.policy import Attempt
 from gateway.mcp.rounds import request_in_rounds
+from gateway.mcp.tasks import METHODS as TASK_METHODS
 from gateway.mcp.upstream.port import Answer, OutcomeUnknown, Outgoing
 from registry.core.version import VERSION
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from gateway.mcp.request import Request
     from gateway.mcp.request_state import RequestStates
     from gateway.mcp.sessions import LegacySession
+    from gateway.mcp.tasks import TaskIds
     from gateway.mcp.upstream.manager import Upstreams
     from registry.identity.principal import Principal
 
@@ -48,12 +50,14 @@ class Router:
         keeping: CallKeeping,
         notices: Notices,
         states: RequestStates,
+        tasks: TaskIds,
     ) -> None:
         self.catalog = catalog
         self._upstreams = upstreams
         self._keeping = keeping
         self._notices = notices
         self._states = states
+        self._tasks = tasks
 
     async def handle(self, request: Request) -> Answer:
         """Answer one request.
@@ -75,9 +79,11 @@ class Router:
         if request.modern and method == "subscriptions/listen":
             current = self._current(request.principal, request.view)
             events = self._notices.listen(request.principal.org_id, current, request.id, request.params)
-            return Answer(stream=self._attended(request.principal, request.receive, events))
+            return Answer(stream=self.attended(request.principal, request.receive, events))
         if method == "completion/complete":
             return await self._complete(request)
+        if request.modern and method in TASK_METHODS:
+            return await self._task(request)
         if not request.modern and method == "ping":
             return Answer(body=envelope.result(request.id, b"{}"))
         if request.session is not None and method in ("resources/subscribe", "resources/unsubscribe"):
@@ -89,14 +95,14 @@ class Router:
     def listen(self, principal: Principal, view: View, session: LegacySession, receive: Receive | None) -> Answer:
         """A legacy client's GET stream."""
         events = self._notices.stream(principal.org_id, self._current(principal, view), session.subscriptions)
-        return Answer(stream=self._attended(principal, receive, events))
+        return Answer(stream=self.attended(principal, receive, events))
 
     def _current(self, principal: Principal, view: View) -> Callable[[], View | None]:
         """What the caller sees at this address now, whenever it is asked."""
         slug = view.single.slug if view.single is not None else view.curated.slug if view.curated is not None else None
         return lambda: self.catalog.of(principal.org_id).view(slug, principal, curated=view.curated is not None)
 
-    async def _attended(
+    async def attended(
         self, principal: Principal, receive: Receive | None, events: AsyncIterator[bytes]
     ) -> AsyncIterator[bytes]:
         """A stream without a deadline of its own, ended when its client goes away."""
@@ -159,6 +165,7 @@ class Router:
             self._keeping.recheck(attempt)
             answer = await self._ask(request, server, outgoing)
         self._states.seal(answer, outgoing, server.id)
+        self._tasks.seal(answer, request.principal, server.id)
         return answer
 
     async def _ask(self, request: Request, server: ServerEntry, outgoing: Outgoing) -> Answer:
@@ -172,6 +179,26 @@ class Router:
     async def _complete(self, request: Request) -> Answer:
         """Suggestions for an argument of a prompt or a resource template, from the server that has it."""
         server, params = _completion_target(request)
+        return await self._relay(request, server, params, None)
+
+    async def _task(self, request: Request) -> Answer:
+        """Ask after a task, or change it, at the server that runs it."""
+        if not request.principal.may("mcp:tools:call"):
+            raise ProtocolError(protocol.INVALID_REQUEST, "This needs the permission mcp:tools:call.", status=403)
+        sealed = text_param(request.params, "taskId")
+        if request.headers.name is not None and headers.decode_value(request.headers.name) != sealed:
+            raise ProtocolError(protocol.HEADER_MISMATCH, "Mcp-Name must equal the task id in the body.", status=400)
+        server_id, task_id = self._tasks.open(request.principal, sealed)
+        server = next((server for server in request.view.servers if server.id == server_id), None)
+        if server is None:
+            raise ProtocolError(protocol.INVALID_PARAMS, f"Unknown task: {sealed[:100]}")
+        params = {**request.params, "taskId": msgspec.Raw(encode(task_id))}
+        answer = await self._relay(request, server, params, task_id)
+        self._tasks.seal(answer, request.principal, server_id)
+        return answer
+
+    async def _relay(self, request: Request, server: ServerEntry, params: Params, name: str | None) -> Answer:
+        """Pass on a request that is no call: nothing is paid or recorded for it."""
         flight = Flight(
             request.receive,
             request.principal.org_id,
@@ -183,7 +210,7 @@ class Router:
         self._keeping.recheck(Attempt(request.principal, method, method, server, None, request.params))
         self._keeping.flights.take_off(flight)
         try:
-            outgoing = _outgoing(request, server, method, params, None)
+            outgoing = _outgoing(request, server, method, params, name)
             return await self._upstreams.get(server.connection).request(outgoing)
         except asyncio.CancelledError as error:
             raise (flight.reason() or error) from None
@@ -311,11 +338,20 @@ def instructions(view: View) -> str | None:
     return "\n\n".join(parts) or None
 
 
+def _extensions(view: View) -> dict[str, object]:
+    """What the servers at an address add to the protocol: it passes through. Legacy clients know of no extensions."""
+    found: dict[str, object] = {}
+    for server in view.servers:
+        extensions = server.capabilities.get("extensions")
+        found |= cast("dict[str, object]", extensions) if isinstance(extensions, dict) else {}
+    return {"extensions": found} if found else {}
+
+
 def discover_result(view: View) -> bytes:
     body: dict[str, object] = {
         "resultType": "complete",
         "supportedVersions": list(protocol.MODERN_VERSIONS),
-        "capabilities": capabilities(view),
+        "capabilities": capabilities(view) | _extensions(view),
         "ttlMs": view.ttl_ms,
         "cacheScope": "private",
         "_meta": {protocol.META_SERVER_INFO: msgspec.Raw(SERVER_INFO)},

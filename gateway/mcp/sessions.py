@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gateway.mcp.flights import ClientGone, Flight
+from gateway.mcp.replay import Replay
 from registry.core.security import SealBroken, Sealer
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class LegacySession:
         "id",
         "levels_sent",
         "log_level",
+        "replay",
         "streams",
         "subscriptions",
         "upstream_ids",
@@ -74,6 +76,7 @@ class LegacySession:
         self.levels_sent: dict[str, str] = {}
         self.subscriptions: dict[tuple[str, str], str] = {}
         """Resources whose changes the client wants to hear of: its URI by server id and the server's own URI."""
+        self.replay = Replay(agreed.version)
         self._expected: dict[bytes, Callable[[Message], None]] = {}
         self._numbers = itertools.count(1)
 
@@ -99,11 +102,13 @@ class LegacySessions:
 
     Args:
         sealer: seals ids; the principal's subject is the associated data, so nobody else can use one.
+        on_end: is told of sessions whose live state goes, so that their servers hear of it.
     """
 
-    def __init__(self, sealer: Sealer, clock: Clock) -> None:
+    def __init__(self, sealer: Sealer, clock: Clock, on_end: Callable[[LegacySession], None]) -> None:
         self._sealer = sealer
         self._clock = clock
+        self._on_end = on_end
         self._live: OrderedDict[tuple[str, str], LegacySession] = OrderedDict()
         self._ended: dict[str, float] = {}
 
@@ -146,6 +151,7 @@ class LegacySessions:
         self._ended[session.id] = now + LIFETIME_SECONDS
         self._live.pop((principal.subject, session.id), None)
         _close(session)
+        self._on_end(session)
 
     def in_use(self) -> list[LegacySession]:
         return list(self._live.values())
@@ -154,6 +160,7 @@ class LegacySessions:
         for key, session in self._live.items():
             if not session.streams and not session.calls:
                 del self._live[key]
+                self._on_end(session)
                 return
 
 

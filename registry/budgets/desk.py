@@ -121,7 +121,7 @@ class _Limit:
 
     def __init__(self, terms: Terms) -> None:
         self.terms = terms
-        self.unit = terms.unit
+        self.unit: Unit = terms.unit
         self.account: _Account | None = None
 
 
@@ -238,9 +238,11 @@ class Desk:
         try:
             for limit in self._match((org_id, user_id, key_id, server_id, tool)):
                 cost = _cost(limit.unit, usd, tokens)
-                while (account := await self._acquire(limit, cost)) is None:
-                    pass
-                if cost:
+                account = None
+                # One that is removed meanwhile holds nothing.
+                while account is None and limit.terms.id in self._limits:
+                    account = await self._acquire(limit, cost)
+                if account is not None and cost:
                     held.append((account, cost))
         except BaseException:
             self.release(held)
@@ -302,7 +304,9 @@ class Desk:
                 self._look_ahead(account, demands)
                 lease = self._ledger.holder_id
                 try:
-                    grant = await self._ledger.take(account.limit.terms.id, account.window, demands, account.ahead)
+                    grant = await self._ledger.take(
+                        account.limit.terms.id, account.window, demands, account.ahead, account.largest
+                    )
                 except LeaseLost:
                     self._lose(lease)
                     return
@@ -342,8 +346,9 @@ class Desk:
                 account.used = True
                 granted.set_result(True)
             elif grant.period_id is None:
-                granted.set_result(False)
+                self._limits.pop(account.limit.terms.id, None)
                 self.changed()
+                granted.set_result(False)
             else:
                 account.refused_at, account.refused_cost = self._clock.monotonic(), cost
                 granted.set_exception(self._refusal(account, paused=grant.refusal == "paused"))

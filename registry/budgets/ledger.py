@@ -21,7 +21,7 @@ from registry.audit.service import AuditService
 from registry.budgets.errors import LeaseLost
 from registry.budgets.events import BudgetAlert, LimitsChanged
 from registry.budgets.models import BudgetAllotment, BudgetEntry, BudgetHolder, BudgetLimit, BudgetPeriod
-from registry.budgets.units import UNITS, from_parts
+from registry.budgets.units import from_parts, unit_named
 from registry.budgets.windows import Window
 from registry.core.clock import Clock
 from registry.core.db import Database, Session, emit, new_id
@@ -93,8 +93,12 @@ class Ledger:
 
     # -- taking
 
-    async def take(self, limit_id: str, window: Window, demands: Sequence[int], extra: int) -> Grant:
-        """Reserve for waiting calls, in their order as far as they fit, and up to `extra` more for calls to come.
+    async def take(self, limit_id: str, window: Window, demands: Sequence[int], extra: int, piece: int = 1) -> Grant:
+        """Reserve for waiting calls, in their order as far as they fit, and more for calls to come.
+
+        Args:
+            extra: at most so much more, in whole pieces.
+            piece: what one call to come will need.
 
         Raises:
             LeaseLost: see there.
@@ -112,6 +116,7 @@ class Ledger:
             room = max(0, limit.amount - period.spent - period.overrun - period.reserved) if capped else None
             needed = _fitting(demands, room)
             more = min(extra, limit.amount // SHARE if room is None else (room - needed) // SHARE)
+            more -= more % piece
             if needed + more:
                 await self._reserve(session, holder, period.id, needed + more, limit_id if capped else None)
             refusal = await self._refuse(session, limit, period) if needed < sum(demands) else None
@@ -246,7 +251,7 @@ class Ledger:
         if thousandths <= period.told:
             return
         period.told = thousandths
-        unit = next(unit for unit in UNITS if unit == limit.unit)
+        unit = unit_named(limit.unit)
         emit(
             session,
             BudgetAlert(

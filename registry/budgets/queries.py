@@ -9,8 +9,8 @@ from sqlalchemy import Row, Select, func, select
 
 from registry.budgets.desk import Terms
 from registry.budgets.models import BudgetLimit, BudgetPeriod
-from registry.budgets.units import UNITS
-from registry.budgets.windows import PERIODS, Window, zone_named
+from registry.budgets.units import unit_named
+from registry.budgets.windows import Window, period_named, zone_named
 from registry.core.db import Database, Session, as_uuid
 from registry.identity.models import Organization
 from registry.identity.principal import Principal
@@ -20,7 +20,7 @@ QUARTER = 15 * 60
 """Seconds. Every time zone's days begin on a quarter of an hour."""
 
 
-def live_limits(principal: Principal) -> Select[tuple[BudgetLimit]]:
+def live_limits(principal: Principal) -> Select[BudgetLimit]:
     """Limits that exist for this principal: its organisation's."""
     return select(BudgetLimit).where(BudgetLimit.org_id == principal.org_id, BudgetLimit.deleted_at.is_(None))
 
@@ -51,7 +51,7 @@ async def timezone_of(session: Session, org_id: str) -> str:
     return (await session.execute(select(Organization.timezone).where(Organization.id == org_id))).scalar_one()
 
 
-def _spent_calls(principal: Principal, since: datetime, until: datetime) -> Select[tuple[float, int]]:
+def _spent_calls(principal: Principal, since: datetime, until: datetime) -> Select[float, int]:
     return select(func.coalesce(func.sum(CallRecord.cost_usd), 0.0), func.count()).where(
         CallRecord.org_id == principal.org_id,
         CallRecord.at >= _micros(since),
@@ -67,7 +67,7 @@ async def spent(session: Session, principal: Principal, since: datetime, until: 
 
 async def spent_by_quarter(
     session: Session, principal: Principal, since: datetime, until: datetime
-) -> Sequence[Row[tuple[int, float, int]]]:
+) -> Sequence[Row[int, float, int]]:
     """Quarter of an hour since the epoch, dollars and calls."""
     quarter = (CallRecord.at // (QUARTER * 1_000_000)).label("quarter")
     query = _spent_calls(principal, since, until)
@@ -108,8 +108,8 @@ def _terms(limit: BudgetLimit, zone: str) -> Terms:
         org_id=limit.org_id,
         name=limit.name,
         scope_key=limit.scope_key,
-        unit=next(unit for unit in UNITS if unit == limit.unit),
-        period=next(period for period in PERIODS if period == limit.period),
+        unit=unit_named(limit.unit),
+        period=period_named(limit.period),
         zone=zone_named(zone),
         paused=limit.paused_at is not None,
     )

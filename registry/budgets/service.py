@@ -20,7 +20,7 @@ from registry.budgets.events import LimitsChanged
 from registry.budgets.ledger import reached
 from registry.budgets.models import BudgetLimit
 from registry.budgets.scopes import SCOPES, Find, ScopeType, find_scope
-from registry.budgets.units import UNITS, Unit, from_parts, to_parts
+from registry.budgets.units import Unit, from_parts, to_parts, unit_named
 from registry.budgets.views import (
     Alert,
     LimitPage,
@@ -35,12 +35,12 @@ from registry.budgets.views import (
     limit_view,
 )
 from registry.budgets.windows import (
-    PERIODS,
     Period,
     Window,
     first_day,
     midnight,
     next_first_day,
+    period_named,
     window_at,
     zone_named,
 )
@@ -91,10 +91,15 @@ class NewLimit:
 
 @dataclass(frozen=True, slots=True)
 class LimitChanges:
-    """New values; `None` leaves a field as it is."""
+    """New values; `None` leaves a field as it is.
+
+    Args:
+        amount_unit: what the caller takes the amount to be in, if it said so.
+    """
 
     name: str | None = None
     amount: float | None = None
+    amount_unit: Unit | None = None
     period: PeriodName | None = None
     alert_threshold: float | None = None
     action_on_exceed: Action | None = None
@@ -171,6 +176,8 @@ class BudgetService:
         unit = _unit(limit)
         if changes.name is not None:
             limit.name = _name(changes.name)
+        if changes.amount_unit not in (None, unit):
+            raise LimitInvalid(f"This limit is in {unit}: give amount.", field="amount_usd")
         if changes.amount is not None:
             limit.amount = to_parts(unit, changes.amount)
         if changes.period is not None:
@@ -344,8 +351,8 @@ def _for_all(limit: BudgetLimit) -> bool:
 
 
 def _unit(limit: BudgetLimit) -> Unit:
-    return next(unit for unit in UNITS if unit == limit.unit)
+    return unit_named(limit.unit)
 
 
 def _period(limit: BudgetLimit) -> Period:
-    return next(period for period in PERIODS if period == limit.period)
+    return period_named(limit.period)

@@ -15,8 +15,15 @@ SCALE: dict[Unit, int] = {"usd": 10**9, "calls": 1, "tokens": 1, "minutes": 10**
 MOST = 10**18
 """In smallest parts: sums of these still fit the database's integers."""
 
+_NAMED: dict[str, Unit] = {unit: unit for unit in UNITS}
+
 BYTES_PER_TOKEN = 4
 """The usual estimate for English text and JSON."""
+
+
+def unit_named(name: str) -> Unit:
+    """A unit from a record."""
+    return _NAMED[name]
 
 
 def to_parts(unit: Unit, amount: float) -> int:

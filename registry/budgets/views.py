@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from registry.budgets.models import BudgetLimit, BudgetPeriod
-from registry.budgets.units import UNITS, from_parts
+from registry.budgets.units import from_parts, unit_named
 from registry.budgets.windows import Window
 
 PERIOD_WORDS = {"hour": "hourly", "day": "daily", "week": "weekly", "month": "monthly"}
@@ -112,7 +112,7 @@ class ToolPriceView(BaseModel):
 
 def limit_view(limit: BudgetLimit, period: BudgetPeriod | None, window: Window) -> LimitView:
     """A limit with its ledger of the present window, where there is one yet."""
-    unit = next(unit for unit in UNITS if unit == limit.unit)
+    unit = unit_named(limit.unit)
     spent = period.spent + period.overrun if period else 0
     amount = from_parts(unit, limit.amount)
     return LimitView(
@@ -141,7 +141,7 @@ def limit_view(limit: BudgetLimit, period: BudgetPeriod | None, window: Window) 
 def limit_alert(limit: BudgetLimit, period: BudgetPeriod) -> Alert | None:
     """What there is to tell of a limit in this period."""
     used = period.spent + period.overrun
-    unit = next(unit for unit in UNITS if unit == limit.unit)
+    unit = unit_named(limit.unit)
     if not limit.paused_at and used < limit.alert_threshold * limit.amount and period.told == 0:
         return None
     share = used / limit.amount if limit.amount else 1.0

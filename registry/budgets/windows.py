@@ -18,6 +18,8 @@ log = structlog.get_logger(__name__)
 Period = Literal["hour", "day", "week", "month"]
 PERIODS: tuple[Period, ...] = get_args(Period)
 
+_NAMED: dict[str, Period] = {period: period for period in PERIODS}
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -26,6 +28,11 @@ class Window:
     period: Period
     starts_at: datetime
     ends_at: datetime
+
+
+def period_named(name: str) -> Period:
+    """A period from a record."""
+    return _NAMED[name]
 
 
 def window_at(period: Period, moment: datetime, zone: ZoneInfo) -> Window:

@@ -19,8 +19,9 @@ from tests.support.components.node import NpmPackage
 
 PACKAGE = "@modelcontextprotocol/conformance"
 RUN_SECONDS = 150
-"""For all scenarios of a revision; they take under ten."""
-SCENARIO_MILLISECONDS = 15_000
+"""For all scenarios of a revision; they take under ten where the machine is free."""
+SCENARIO_MILLISECONDS = 60_000
+"""A bound for machines under load; most take a second or two."""
 
 _FOLDER = re.compile(r"(?:server-)?(?P<name>.+)-\d{4}-\d\d-\d\dT[\d-]+Z")
 BAD = ("FAILURE", "WARNING")

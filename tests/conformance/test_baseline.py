@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.conformance import test_era_pairs
 from tests.conformance.baseline import complaints, passed, tables
 from tests.conformance.required import CLIENT, CLIENT_UNSCORED, LEGACY, MODERN, SERVER
 from tests.conformance.suite import Check, Suite
@@ -22,7 +23,9 @@ def test_the_tables_of_the_baseline_are_of_runs_that_are_made() -> None:
     runs = {f"{revision} direct" for revision in SERVER}
     runs |= {f"{revision} to {era}" for revision in SERVER for era in ("legacy", "modern")}
     runs |= {f"{revision} client" for revision in CLIENT}
-    assert set(tables()) <= runs
+    assert set(tables()) <= {*runs, "era pairs"}
+    pairs = {f"{name}[{path}]" for name in dir(test_era_pairs) for path in test_era_pairs.PATHS}
+    assert set(tables().get("era pairs", {})) <= pairs
     assert all(reason.strip() for table in tables().values() for reason in table.values())
     assert set(CLIENT_UNSCORED) == set(CLIENT)
 

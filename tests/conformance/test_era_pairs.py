@@ -32,7 +32,7 @@ PATHS = [
     "modern to legacy",
     "modern to modern",
 ]
-SECONDS = 10.0
+SECONDS = 30.0
 MODES: dict[str, Any] = {"legacy": "legacy", "modern": MODERN}
 VERSIONS = {"legacy": LEGACY, "modern": MODERN}
 
@@ -133,7 +133,7 @@ def connect(
     server: Callable[[str], ConformanceServer],
 ) -> Connect:
     """Opens a client on the test's path; it is opened inside the test, whose task must close it."""
-    era, _, far = path.split()
+    era, *_, far = path.split()
     url = server(era).url if far == "direct" else mount(far)
     headers = {} if far == "direct" else {"Authorization": f"Bearer {gateway.agent_key}"}
 

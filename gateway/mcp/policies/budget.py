@@ -1,7 +1,7 @@
 """Budgets: a call reserves what it may cost before it is forwarded, and what it did cost is booked afterwards.
 
-Which limits there are and what is left of them is behind `Budgets`, whose memory answers most calls at once. Never
-held back are the tools that stop and resume everything, and the gateway's own that only read.
+Which limits there are and what is left of them is behind `Budgets`, whose memory answers most calls at once. What is
+never held back is `Attempt.never_held`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import msgspec
 
 from gateway.mcp import protocol
 from gateway.mcp.envelope import ProtocolError
-from gateway.mcp.upstream.local import SLUG
 from registry.budgets.errors import BudgetExceeded
 from registry.budgets.units import tokens_in
 from registry.core.errors import Unavailable
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from gateway.mcp.catalog import ServerEntry
     from gateway.mcp.policies.policy import Attempt
 
-NEVER_HELD = "emergency_"
-"""What the names of the tools begin with that stop and resume everything."""
 NOT_CHARGED = frozenset({"denied", "not_sent"})
 """Outcomes of calls that the server has not seen; an unknown one it may have."""
 _EMPTY = msgspec.Raw()
@@ -64,11 +61,10 @@ class BudgetPolicy:
 
     def admit(self, attempt: Attempt) -> Awaitable[None] | None:
         server, entry, principal = attempt.server, attempt.entry, attempt.principal
-        name = entry.name if entry is not None else attempt.name
-        if server.id == SLUG and entry is not None and (entry.definition.hints.readOnlyHint or _stops(name)):
+        if attempt.never_held:
             return None
-        tool = name if attempt.method == "tools/call" else None
-        attempt.cost_usd = usd = price(server, tool)
+        tool = entry.name if entry is not None and attempt.method == "tools/call" else None
+        usd = price(server, tool)
         tokens = tokens_in(len(bytes(attempt.params.get("arguments", _EMPTY))))
         try:
             held = self._budgets.reserve(
@@ -78,7 +74,7 @@ class BudgetPolicy:
             raise refusal(error) from None
         if held is None:
             return self._wait(attempt, tool, usd, tokens)
-        attempt.budget = held
+        attempt.budget, attempt.cost_usd = held, usd
         return None
 
     async def _wait(self, attempt: Attempt, tool: str | None, usd: float, tokens: int) -> None:
@@ -87,6 +83,7 @@ class BudgetPolicy:
             attempt.budget = await self._budgets.reserve_later(
                 principal.org_id, principal.user_id, principal.key_id, attempt.server.id, tool, usd, tokens
             )
+            attempt.cost_usd = usd
         except BudgetExceeded as error:
             raise refusal(error) from None
         except Unavailable as error:
@@ -107,10 +104,6 @@ def price(server: ServerEntry, tool: str | None) -> float:
     """Dollars for one call: the tool's own price, else its server's."""
     prices: Mapping[str, float] = server.prices
     return prices.get(tool, server.price_usd) if tool is not None and prices else server.price_usd
-
-
-def _stops(name: str) -> bool:
-    return name.startswith(NEVER_HELD)
 
 
 def refusal(error: BudgetExceeded) -> ProtocolError:

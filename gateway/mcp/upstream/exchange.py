@@ -102,9 +102,11 @@ class HttpExchange:
         except (msgspec.DecodeError, RecursionError):
             raise self.refusal(response) from None
         if message.method or not same_id(bytes(message.id), identifier):
-            if response.status >= 400 and bytes(message.error):
-                # Errors about the request as a whole may come without its id.
-                return message
+            if response.status >= 400:
+                if message.jsonrpc == "2.0" and bytes(message.error):
+                    # Errors about the request as a whole may come without its id.
+                    return message
+                raise self.refusal(response)
             raise OutcomeUnknown(self.slug, "it answered another request than the one it was sent")
         return message
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gateway.mcp import envelope, sse, translate
-from gateway.mcp.envelope import Message, encode
+from gateway.mcp.envelope import Message, decode_message, encode
 from gateway.mcp.headers import encode_value
 from gateway.mcp.notices import LIST_CHANGED
 from gateway.mcp.upstream.exchange import HttpExchange, announced, answer_in, discard, is_events
@@ -39,10 +39,15 @@ class ModernHttpUpstream:
         response = await self._exchange.send("POST", head + outgoing.param_headers, body)
         rewrite = None if outgoing.modern else translate.to_legacy(outgoing.id)
         if not is_events(response):
-            return await self._exchange.answer(response, outgoing.id, rewrite, modern=outgoing.modern)
+            answer = await self._exchange.answer(response, outgoing.id, rewrite, modern=outgoing.modern)
+            if rewrite is None and answer.body and b'"resultType"' not in answer.body:
+                message = decode_message(answer.body)
+                complete = translate.completed(outgoing.method, message)
+                answer.body = answer.body if complete is None else complete(message)
+            return answer
         assert response.stream is not None
         answer = Answer()
-        answer.stream = self._events(response.stream, answer, outgoing.id, rewrite)
+        answer.stream = self._events(response.stream, answer, outgoing, rewrite)
         return answer
 
     async def notify(self, outgoing: Outgoing) -> None:
@@ -69,7 +74,7 @@ class ModernHttpUpstream:
             yield message
 
     async def _events(
-        self, stream: AsyncIterator[bytes], answer: Answer, identifier: bytes, rewrite: translate.Rewrite | None
+        self, stream: AsyncIterator[bytes], answer: Answer, outgoing: Outgoing, rewrite: translate.Rewrite | None
     ) -> AsyncIterator[bytes]:
         """The events as they come, up to the answer; what a server sends after it is dropped."""
         splitter = sse.Splitter()
@@ -78,13 +83,14 @@ class ModernHttpUpstream:
             async for chunk in stream:
                 out: list[bytes] = []
                 for event in () if answered else splitter.feed(chunk):
-                    message = answer_in(event, identifier)
+                    message = answer_in(event, outgoing.id)
                     if message is None:
                         out.append(event)
                         continue
                     answer.judge(message)
                     answered = True
-                    out.append(event if rewrite is None else sse.frame(rewrite(message)))
+                    change = rewrite or translate.completed(outgoing.method, message)
+                    out.append(event if change is None else sse.frame(change(message)))
                     break
                 if out:
                     yield b"".join(out)

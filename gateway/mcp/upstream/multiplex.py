@@ -139,8 +139,9 @@ class Multiplex:
         """What the server announces on the open line; ends when the line is lost."""
         listener: asyncio.Queue[Message | None] = asyncio.Queue(MAX_NOTICES)
         self._listeners.add(listener)
-        subscription = await self._subscribe(resources)
+        subscription: bytes | None = None
         try:
+            subscription = await self._subscribe(resources)
             while (message := await listener.get()) is not None:
                 yield message
         finally:
@@ -174,8 +175,9 @@ class Multiplex:
         for identifier in list(self._pending):
             self.fail(identifier, OutcomeUnknown(self._slug, why))
         for listener in self._listeners:
-            with suppress(asyncio.QueueFull):
-                listener.put_nowait(None)
+            if listener.full():
+                listener.get_nowait()
+            listener.put_nowait(None)
 
     # -- messages
 
