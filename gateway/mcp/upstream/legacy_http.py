@@ -20,7 +20,7 @@ import msgspec
 from gateway.mcp import envelope, protocol, sse, translate
 from gateway.mcp.envelope import Message, Params, ProtocolError, decode_message, decode_params, encode
 from gateway.mcp.log_levels import passes
-from gateway.mcp.parking import PARKED, Parking
+from gateway.mcp.parking import ASKED, GATHER_SECONDS, PARKED, Parking
 from gateway.mcp.upstream.exchange import HttpExchange, announced, answer_in, discard, is_events
 from gateway.mcp.upstream.pool import ConnectionFailed
 from gateway.mcp.upstream.port import Answer, NotSent, OutcomeUnknown, Outgoing
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from registry.identity.principal import Principal
     from registry.servers.connection import Connection
 
-ASKED = "request"
-"""Key of what a parked server asked, in `inputRequests` and `inputResponses`; further ones are numbered."""
-GATHER_SECONDS = 0.02
 ASIDE_SECONDS = 1.0
 
 
