@@ -113,6 +113,7 @@ class LegacyHttpUpstream:
                 params: Params = {"uri": msgspec.Raw(encode(uri))}
                 await self._post(session_id, envelope.request(b"%d" % next(self._ids), "resources/subscribe", params))
             assert response.stream is not None
+            yield Message()
             async for message in announced(response.stream):
                 yield message
         finally:

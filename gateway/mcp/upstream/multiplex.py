@@ -185,6 +185,7 @@ class Multiplex:
         subscription: bytes | None = None
         try:
             subscription = await self._subscribe(resources)
+            yield Message()
             while (message := await listener.get()) is not None:
                 yield message
         finally:
