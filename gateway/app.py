@@ -79,7 +79,7 @@ from registry.core.db import Database
 from registry.core.egress import Egress, EgressPolicy, parse_allow
 from registry.core.events import EventBus
 from registry.core.idempotency import IdempotencyStore
-from registry.core.security import Sealer, derive_key, load_master_key
+from registry.core.security import Digester, Sealer, derive_key, load_master_key
 from registry.core.version import VERSION
 from registry.emergency.service import EmergencyService
 from registry.emergency.switch import EmergencySwitch
@@ -231,7 +231,7 @@ class Application:
             keeping=CallKeeping(policies, self._recorder, self._flights, clock, stop.recheck),
             notices=self._notices,
             states=RequestStates(Sealer(self._master, "request-states"), clock),
-            tasks=TaskIds(Sealer(self._master, "tasks")),
+            tasks=TaskIds(Digester(self._master, "tasks")),
         )
         self.caller = ToolCaller(router)
         sessions = LegacySessions(Sealer(self._master, "sessions"), clock, self._upstreams.end_sessions)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gateway.mcp.upstream.port import Answer
     from registry.identity.principal import Principal
 
+EXTENSION = b"io.modelcontextprotocol/tasks"
 METHODS = frozenset({"tasks/get", "tasks/update", "tasks/cancel"})
 _MARK = b'"taskId"'
 
