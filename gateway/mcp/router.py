@@ -187,11 +187,10 @@ class Router:
         if not request.principal.may("mcp:tools:call"):
             raise ProtocolError(protocol.INVALID_REQUEST, "This needs the permission mcp:tools:call.", status=403)
         if TASKS_EXTENSION not in request.capabilities:
-            needed = {"extensions": {TASKS_EXTENSION.decode(): {}}}
             raise ProtocolError(
                 protocol.MISSING_CAPABILITY,
-                "Tasks must be declared.",
-                data={"requiredCapabilities": needed},
+                "A client that uses tasks must declare their extension.",
+                data={"requiredCapabilities": msgspec.Raw(b'{"extensions":{"%b":{}}}' % TASKS_EXTENSION)},
                 status=400,
             )
         sealed = text_param(request.params, "taskId")
