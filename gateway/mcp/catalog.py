@@ -128,6 +128,7 @@ class View:
     may_use: Callable[[str], bool]
     curated: SetOffer | None = None
     _pages: dict[Kind, _Pages] = field(default_factory=dict["Kind", _Pages])
+    _fingerprints: dict[Kind, bytes] = field(default_factory=dict["Kind", bytes])
     _matchers: list[tuple[re.Pattern[str], Entry]] | None = None
 
     def find(self, kind: Kind, exposed: str) -> Entry | None:
@@ -171,10 +172,10 @@ class View:
 
     def fingerprint(self, kind: Kind) -> bytes:
         """Changes exactly when the list changes."""
-        digest = hashlib.sha256()
-        for page in self._paged(kind).modern:
-            digest.update(page)
-        return digest.digest()
+        found = self._fingerprints.get(kind)
+        if found is None:
+            found = self._fingerprints[kind] = hashlib.sha256(b"".join(self._paged(kind).modern)).digest()
+        return found
 
     def _paged(self, kind: Kind) -> _Pages:
         pages = self._pages.get(kind)

@@ -49,6 +49,7 @@ class Listener:
         wanted: the methods it wants to hear of.
         watched: the resources it watches; may change while the stream is open.
         subscription: the id of a modern client's request.
+        listed: what the client was shown last, by kind; what has changed since is told at once.
     """
 
     __slots__ = ("_current", "_seen", "_subscription", "org_id", "queue", "wanted", "watched")
@@ -60,6 +61,7 @@ class Listener:
         wanted: frozenset[str],
         watched: Watched,
         subscription: bytes | None,
+        listed: Mapping[Kind, bytes] | None = None,
     ) -> None:
         self.org_id = org_id
         self.wanted = wanted
@@ -68,6 +70,11 @@ class Listener:
         self._current = current
         self._subscription = subscription
         self._seen = {method: self._fingerprint(method) for method in wanted}
+        for method, kinds in _KINDS.items() if listed else ():
+            shown = tuple(listed.get(kind, b"") for kind in kinds) if listed else ()
+            if method in self._seen and all(shown):
+                self._seen[method] = shown
+        self.lists_changed()
 
     def lists_changed(self) -> None:
         for method in self.wanted:
@@ -134,9 +141,11 @@ class Notices:
         for listener in tuple(self._listeners):
             listener.end()
 
-    def stream(self, org_id: str, current: Callable[[], View | None], watched: Watched) -> AsyncIterator[bytes]:
+    def stream(
+        self, org_id: str, current: Callable[[], View | None], watched: Watched, listed: Mapping[Kind, bytes]
+    ) -> AsyncIterator[bytes]:
         """A legacy client's GET stream."""
-        return self._events(Listener(org_id, current, frozenset(LIST_CHANGED.values()), watched, None))
+        return self._events(Listener(org_id, current, frozenset(LIST_CHANGED.values()), watched, None, listed))
 
     async def listen(
         self, org_id: str, current: Callable[[], View | None], identifier: bytes, params: Params

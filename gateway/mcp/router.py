@@ -74,6 +74,8 @@ class Router:
         if kind is not None:
             cursor = text_param(request.params, "cursor") if "cursor" in request.params else None
             page = request.view.page(kind, cursor, modern=request.modern)
+            if request.session is not None:
+                request.session.listed[kind] = request.view.fingerprint(kind)
             return Answer(body=envelope.result(request.id, page))
         if request.modern and method == "server/discover":
             return Answer(body=envelope.result(request.id, discover_result(request.view)))
@@ -95,7 +97,8 @@ class Router:
 
     def listen(self, principal: Principal, view: View, session: LegacySession, receive: Receive | None) -> Answer:
         """A legacy client's GET stream."""
-        events = self._notices.stream(principal.org_id, self._current(principal, view), session.subscriptions)
+        current = self._current(principal, view)
+        events = self._notices.stream(principal.org_id, current, session.subscriptions, session.listed)
         return Answer(stream=self.attended(principal, receive, events))
 
     def _current(self, principal: Principal, view: View) -> Callable[[], View | None]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gateway.mcp.envelope import Message
     from registry.core.clock import Clock
     from registry.identity.principal import Principal
+    from registry.servers.connection import Kind
 
 LIFETIME_SECONDS = 24 * 3600
 """After this a client must initialize again."""
@@ -53,6 +54,7 @@ class LegacySession:
         "capabilities",
         "id",
         "levels_sent",
+        "listed",
         "log_level",
         "replay",
         "streams",
@@ -73,6 +75,8 @@ class LegacySession:
         """Open GET streams; `None` ends one."""
         self.log_level: str | None = None
         """Set by `logging/setLevel`; servers are told when they are next asked something."""
+        self.listed: dict[Kind, bytes] = {}
+        """Fingerprints of the lists that the client was shown last."""
         self.levels_sent: dict[str, str] = {}
         self.subscriptions: dict[tuple[str, str], str] = {}
         """Resources whose changes the client wants to hear of: its URI by server id and the server's own URI."""
