@@ -90,7 +90,7 @@ class Router:
         if not request.modern and method == "ping":
             return Answer(body=envelope.result(request.id, b"{}"))
         if request.session is not None and method in ("resources/subscribe", "resources/unsubscribe"):
-            return self._subscribe(request, request.session, on=method == "resources/subscribe")
+            return await self._subscribe(request, request.session, on=method == "resources/subscribe")
         if not request.modern and method == "logging/setLevel":
             return self._set_level(request)
         raise ProtocolError(protocol.METHOD_NOT_FOUND, f"Method {method!r} is not supported here.")
@@ -228,7 +228,7 @@ class Router:
         finally:
             self._keeping.flights.land(flight)
 
-    def _subscribe(self, request: Request, session: LegacySession, *, on: bool) -> Answer:
+    async def _subscribe(self, request: Request, session: LegacySession, *, on: bool) -> Answer:
         uri = text_param(request.params, "uri")
         place = watchable(request.view, uri)
         if place is None or not request.principal.may("mcp:resources:read"):
@@ -239,7 +239,7 @@ class Router:
             raise ProtocolError(protocol.INVALID_PARAMS, f"More than {MAX_SUBSCRIPTIONS} resources cannot be watched.")
         else:
             session.subscriptions[place] = uri
-        self._notices.watched_changed({place[0]})
+        await self._notices.watched_changed({place[0]})
         return Answer(body=envelope.result(request.id, b"{}"))
 
     def _set_level(self, request: Request) -> Answer:
