@@ -21,6 +21,7 @@ from gateway.mcp.flights import ClientGone, Flight, Receive
 from gateway.mcp.log_levels import LEVELS
 from gateway.mcp.notices import MAX_SUBSCRIPTIONS, watchable
 from gateway.mcp.policies.permission import PERMISSION
+from gateway.mcp.policies.pinning import withheld
 from gateway.mcp.policies.policy import Attempt
 from gateway.mcp.rounds import request_in_rounds
 from gateway.mcp.tasks import METHODS as TASK_METHODS
@@ -36,9 +37,9 @@ if TYPE_CHECKING:
     from gateway.mcp.tasks import TaskIds
     from gateway.mcp.upstream.manager import Upstreams
     from registry.identity.principal import Principal
+    from registry.servers.connection import Kind
 
 SERVER_INFO = encode({"name": "gatehouse", "title": "Gatehouse", "version": VERSION})
-_KIND = {"tools/call": "tool", "prompts/get": "prompt"}
 
 
 class Router:
@@ -248,9 +249,12 @@ def _find(request: Request, method: str, name: str) -> tuple[ServerEntry, Entry 
             return found[0], request.view.find("resource", name), found[1]
         code = protocol.INVALID_PARAMS if request.modern else protocol.RESOURCE_NOT_FOUND
         raise ProtocolError(code, f"Resource not found: {name}", data={"uri": name})
-    entry = request.view.find("tool" if method == "tools/call" else "prompt", name)
+    kind: Kind = "tool" if method == "tools/call" else "prompt"
+    entry = request.view.find(kind, name)
     if entry is None:
-        raise ProtocolError(protocol.INVALID_PARAMS, f"Unknown {_KIND[method]}: {name}")
+        raise withheld(request.view, request.principal, kind, name) or ProtocolError(
+            protocol.INVALID_PARAMS, f"Unknown {kind}: {name}"
+        )
     return entry.server, entry, entry.name
 
 
