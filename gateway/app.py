@@ -46,6 +46,7 @@ from gateway.mcp.policies.permission import PermissionPolicy
 from gateway.mcp.policies.pinning import PinningPolicy
 from gateway.mcp.policies.rate import MemoryBuckets, RatePolicy, parse_call_limits
 from gateway.mcp.policies.rate_redis import RedisBuckets
+from gateway.mcp.policies.sizes import Caps, SizePolicy, parse_size_limits
 from gateway.mcp.policies.stop import StopPolicy
 from gateway.mcp.records import Recorder
 from gateway.mcp.refresh import CatalogRefresh
@@ -235,7 +236,10 @@ class Application:
         self._upstreams.add_local(SLUG, LocalUpstream(toolbox))
         stop = StopPolicy(self._switch, self._flights)
         self._switch.on_stop(stop.end_calls)
-        policies = [PermissionPolicy(), stop, PinningPolicy(), *self._rate_limits(), BudgetPolicy(self._desk)]
+        sizes = SizePolicy(
+            Caps(settings.max_argument_bytes, settings.max_result_bytes), parse_size_limits(settings.size_limits)
+        )
+        policies = [PermissionPolicy(), stop, PinningPolicy(), sizes, *self._rate_limits(), BudgetPolicy(self._desk)]
         router = Router(
             catalog=catalog,
             upstreams=self._upstreams,
@@ -243,6 +247,7 @@ class Application:
             notices=self._notices,
             states=RequestStates(Sealer(self._master, "request-states"), clock),
             tasks=TaskIds(Digester(self._master, "tasks")),
+            sizes=sizes,
         )
         self.caller = ToolCaller(router)
         sessions = LegacySessions(Sealer(self._master, "sessions"), clock, self._upstreams.end_sessions)

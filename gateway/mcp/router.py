@@ -32,6 +32,7 @@ from registry.core.version import VERSION
 if TYPE_CHECKING:
     from gateway.mcp.catalog import Catalog
     from gateway.mcp.notices import Notices
+    from gateway.mcp.policies.sizes import SizePolicy
     from gateway.mcp.request import Request
     from gateway.mcp.request_state import RequestStates
     from gateway.mcp.sessions import LegacySession
@@ -53,6 +54,7 @@ class Router:
         notices: Notices,
         states: RequestStates,
         tasks: TaskIds,
+        sizes: SizePolicy,
     ) -> None:
         self.catalog = catalog
         self._upstreams = upstreams
@@ -60,6 +62,7 @@ class Router:
         self._notices = notices
         self._states = states
         self._tasks = tasks
+        self._sizes = sizes
 
     async def handle(self, request: Request) -> Answer:
         """Answer one request.
@@ -136,6 +139,7 @@ class Router:
                 await self._keeping.recorder.written()
             call.take_off()
             answer = await self._send(request, attempt, upstream_name)
+            await self._sizes.cut(attempt, answer, request.id, modern=request.modern)
         except BaseException as error:  # noqa: BLE001 - it is raised again, as what it means
             failure = call.failed(error)
             await self._durable()
