@@ -27,7 +27,7 @@ from registry.servers.names import URI_SEPARATOR, prefixed, prefixed_uri
 from registry.sets.resolve import resolve
 
 if TYPE_CHECKING:
-    from registry.servers.connection import Connection, Kind, ServerOffer
+    from registry.servers.connection import Connection, Held, Kind, ServerOffer
     from registry.sets.members import SetOffer
 
 PAGE = 1000
@@ -92,6 +92,7 @@ class ServerEntry:
     definitions: tuple[Definition, ...]
     prices: dict[str, float] = field(default_factory=dict[str, float])
     """Of tools that have one of their own, by the server's name for them."""
+    held: Held = frozenset()
 
     @property
     def slug(self) -> str:
@@ -377,6 +378,7 @@ def compile_server(offer: ServerOffer) -> ServerEntry:
             if (definition := read_definition(item.kind, item.name, item.definition)) is not None
         ),
         prices=offer.prices,
+        held=offer.held,
     )
 
 

@@ -21,6 +21,7 @@ from gateway.mcp.flights import ClientGone, Flight, Receive
 from gateway.mcp.log_levels import LEVELS
 from gateway.mcp.notices import MAX_SUBSCRIPTIONS, watchable
 from gateway.mcp.policies.permission import PERMISSION
+from gateway.mcp.policies.pinning import withheld
 from gateway.mcp.policies.policy import Attempt
 from gateway.mcp.rounds import request_in_rounds
 from gateway.mcp.tasks import EXTENSION as TASKS_EXTENSION
@@ -31,15 +32,16 @@ from registry.core.version import VERSION
 if TYPE_CHECKING:
     from gateway.mcp.catalog import Catalog
     from gateway.mcp.notices import Notices
+    from gateway.mcp.policies.sizes import SizePolicy
     from gateway.mcp.request import Request
     from gateway.mcp.request_state import RequestStates
     from gateway.mcp.sessions import LegacySession
     from gateway.mcp.tasks import TaskIds
     from gateway.mcp.upstream.manager import Upstreams
     from registry.identity.principal import Principal
+    from registry.servers.connection import Kind
 
 SERVER_INFO = encode({"name": "gatehouse", "title": "Gatehouse", "version": VERSION})
-_KIND = {"tools/call": "tool", "prompts/get": "prompt"}
 
 
 class Router:
@@ -52,6 +54,7 @@ class Router:
         notices: Notices,
         states: RequestStates,
         tasks: TaskIds,
+        sizes: SizePolicy,
     ) -> None:
         self.catalog = catalog
         self._upstreams = upstreams
@@ -59,6 +62,7 @@ class Router:
         self._notices = notices
         self._states = states
         self._tasks = tasks
+        self._sizes = sizes
 
     async def handle(self, request: Request) -> Answer:
         """Answer one request.
@@ -138,6 +142,7 @@ class Router:
                 await self._keeping.recorder.written()
             call.take_off()
             answer = await self._send(request, attempt, upstream_name)
+            await self._sizes.cut(attempt, answer, request.id, modern=request.modern)
         except BaseException as error:  # noqa: BLE001 - it is raised again, as what it means
             failure = call.failed(error)
             await self._durable()
@@ -259,9 +264,12 @@ def _find(request: Request, method: str, name: str) -> tuple[ServerEntry, Entry 
             return found[0], request.view.find("resource", name), found[1]
         code = protocol.INVALID_PARAMS if request.modern else protocol.RESOURCE_NOT_FOUND
         raise ProtocolError(code, f"Resource not found: {name}", data={"uri": name})
-    entry = request.view.find("tool" if method == "tools/call" else "prompt", name)
+    kind: Kind = "tool" if method == "tools/call" else "prompt"
+    entry = request.view.find(kind, name)
     if entry is None:
-        raise ProtocolError(protocol.INVALID_PARAMS, f"Unknown {_KIND[method]}: {name}")
+        raise withheld(request.view, request.principal, kind, name) or ProtocolError(
+            protocol.INVALID_PARAMS, f"Unknown {kind}: {name}"
+        )
     return entry.server, entry, entry.name
 
 

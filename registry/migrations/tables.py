@@ -8,10 +8,11 @@ from registry.core import idempotency
 from registry.core.db import Base
 from registry.emergency import models as emergency
 from registry.identity import models as identity
+from registry.pins import models as pins
 from registry.servers import models as servers
 from registry.servers import prices
 from registry.sets import models as sets
 from registry.usage import models as usage
 
-MODULES = (audit, budgets, emergency, idempotency, identity, prices, servers, sets, usage)
+MODULES = (audit, budgets, emergency, idempotency, identity, pins, prices, servers, sets, usage)
 metadata = Base.metadata
