@@ -92,6 +92,9 @@ class CallUnderWay:
             elif isinstance(error, GeneratorExit):
                 # It was ended while its client was slow to read: the cancellation is on its way through the writer.
                 failure = self._flight.failure or error
+        if isinstance(error, (*envelope.UNREADABLE, RecursionError)):
+            # The request was read before; what cannot be read is what the server made of its answer.
+            failure = OutcomeUnknown(self._attempt.server.slug, "its answer cannot be read")
         if isinstance(failure, UpstreamFailure):
             self.finish(failure.kind, failure.code, size)
         elif isinstance(failure, ProtocolError):

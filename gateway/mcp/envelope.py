@@ -13,6 +13,8 @@ import msgspec
 from gateway.mcp import protocol
 
 ABSENT = msgspec.Raw()
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
+"""What decoding raises for bytes that are not what they should be; `Raw` parts are looked at only when decoded."""
 Params = dict[str, msgspec.Raw]
 
 _MAX_ID = 256
@@ -66,11 +68,19 @@ class ProtocolError(Exception):
 
 
 encode = msgspec.json.Encoder().encode
-decode_message = msgspec.json.Decoder(Message).decode
+_decode_message = msgspec.json.Decoder(Message).decode
 decode_params = msgspec.json.Decoder(Params).decode
 decode_text = msgspec.json.Decoder(str).decode
 decode_error = msgspec.json.Decoder(ErrorObject).decode
 decode_tool_result = msgspec.json.Decoder(ToolResult).decode
+
+
+def decode_message(data: bytes) -> Message:
+    """A message of whatever kind. Raises one of `UNREADABLE`, or `RecursionError`."""
+    if not data.isascii():
+        # Parts that stay unparsed are not looked into, and nobody is to be sent what is no text.
+        data.decode()
+    return _decode_message(data)
 
 
 def parse(body: bytes) -> Message:

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from gateway.mcp import envelope, protocol, sse, translate
-from gateway.mcp.envelope import Message, Params, ProtocolError, decode_message, decode_params, encode
+from gateway.mcp.envelope import UNREADABLE, Message, Params, ProtocolError, decode_message, decode_params, encode
 from gateway.mcp.log_levels import passes
 from gateway.mcp.parking import PARKED, Parking
-from gateway.mcp.upstream.exchange import HttpExchange, answer_in, discard, is_events
-from gateway.mcp.upstream.pool import ConnectionFailed
+from gateway.mcp.upstream.exchange import HttpExchange, answer_in, discard, is_events, notice_in
+from gateway.mcp.upstream.pool import BodyStream, ConnectionFailed, Response
 from gateway.mcp.upstream.port import Answer, NotSent, OutcomeUnknown, Outgoing
 
 if TYPE_CHECKING:
@@ -31,12 +31,21 @@ if TYPE_CHECKING:
     from registry.identity.principal import Principal
     from registry.servers.connection import Connection
 
+HANDSHAKE_SECONDS = 30.0
+NOTICE_SECONDS = 5.0
+"""How long a server may take to accept a message that nobody waits for."""
+CLOSE_SECONDS = 1.0
+"""How long closing waits for the last messages to servers."""
 ASKED = "request"
 """Key of what a parked server asked, in `inputRequests` and `inputResponses`."""
 
 
 class SessionGone(Exception):
     """The server no longer knows the session: nothing was carried out."""
+
+    def __init__(self, session_id: bytes) -> None:
+        super().__init__("session gone")
+        self.session_id = session_id
 
 
 class _Negotiated(msgspec.Struct):
@@ -52,7 +61,7 @@ class _Reading:
         waiting: events that were read but not dealt with yet.
     """
 
-    stream: AsyncIterator[bytes]
+    stream: BodyStream
     identifier: bytes
     session_id: bytes | None
     splitter: sse.Splitter = field(default_factory=sse.Splitter)
@@ -99,9 +108,12 @@ class LegacyHttpUpstream:
             return await self._resume(outgoing, envelope.text_param(outgoing.params, "requestState"))
         try:
             return await self._request(outgoing)
-        except SessionGone:
-            self._forget_session(outgoing)
+        except SessionGone as error:
+            self._forget_session(outgoing, error.session_id)
+        try:
             return await self._request(outgoing)
+        except SessionGone:
+            raise NotSent(self._slug, "it does not know the session that it has just opened (HTTP 404)") from None
 
     async def notify(self, outgoing: Outgoing) -> None:
         session = outgoing.session
@@ -122,9 +134,13 @@ class LegacyHttpUpstream:
             await discard(await self._exchange.send("DELETE", self._head(session_id), b""))
 
     async def close(self) -> None:
+        for opening in self._opening.values():
+            opening.cancel()
         self._parking.clear()
-        for task in (*self._background, *self._opening.values()):
-            task.cancel()
+        if self._background:
+            _, slow = await asyncio.wait(self._background, timeout=CLOSE_SECONDS)
+            for task in slow:
+                task.cancel()
         await self._exchange.close()
 
     # -- requests
@@ -147,11 +163,25 @@ class LegacyHttpUpstream:
             raise
         if response.status == 404 and session_id is not None:
             await discard(response)
-            raise SessionGone
+            raise SessionGone(session_id)
         if not is_events(response):
-            return await self._exchange.answer(response, identifier, rewrite, modern=outgoing.modern)
+            return await self._whole_answer(response, session_id, identifier, outgoing, rewrite)
         assert response.stream is not None
         return self._reading_answer(_Reading(response.stream, identifier, session_id), outgoing, rewrite)
+
+    async def _whole_answer(
+        self,
+        response: Response,
+        session_id: bytes | None,
+        identifier: bytes,
+        outgoing: Outgoing,
+        rewrite: translate.Rewrite | None,
+    ) -> Answer:
+        try:
+            return await self._exchange.answer(response, identifier, rewrite, modern=outgoing.modern)
+        except asyncio.CancelledError:
+            self._later(self._cancel(session_id, identifier))
+            raise
 
     async def _resume(self, outgoing: Outgoing, state: str) -> Answer:
         """Bring a parked server what it asked for, and read on."""
@@ -161,7 +191,11 @@ class LegacyHttpUpstream:
         parked = self._parking.take(state.removeprefix(PARKED)) if state.startswith(PARKED) else None
         if parked is None:
             raise ProtocolError(protocol.INVALID_PARAMS, "requestState has expired or was used: call again without it.")
-        await self._post(parked.reading.session_id, envelope.result(parked.asked, bytes(given)))
+        try:
+            await self._post(parked.reading.session_id, envelope.result(parked.asked, bytes(given)))
+        except BaseException:
+            self._abandon(parked.reading)
+            raise
         return self._reading_answer(parked.reading, outgoing, translate.to_modern(outgoing.method, outgoing.id))
 
     def _reading_answer(self, reading: _Reading, outgoing: Outgoing, rewrite: translate.Rewrite | None) -> Answer:
@@ -183,8 +217,10 @@ class LegacyHttpUpstream:
         except (ConnectionFailed, sse.EventTooLarge) as error:
             raise OutcomeUnknown(self._slug, str(error) or "an event was too large") from None
         finally:
-            if ended != "parked":
-                await self._drain(reading, answered=ended == "answered")
+            if ended == "answered":
+                reading.stream.leave()
+            elif ended is None:
+                self._abandon(reading)
         if ended is None:
             raise OutcomeUnknown(self._slug, "the stream ended without an answer")
 
@@ -207,19 +243,9 @@ class LegacyHttpUpstream:
             if b'"method"' in event and (asked := _asked_in(event)) is not None:
                 if self._ask(asked, reading, outgoing, out):
                     return "parked"
-            elif not outgoing.modern or passes(event, outgoing.log_level):
+            elif notice_in(event) and (not outgoing.modern or passes(event, outgoing.log_level)):
                 out.append(event)
         return None
-
-    async def _drain(self, reading: _Reading, *, answered: bool) -> None:
-        """Be done with a stream. After the answer its end is read, so that the connection can be used again."""
-        if answered:
-            with suppress(ConnectionFailed, sse.EventTooLarge):
-                async for _ in reading.stream:
-                    pass
-            return
-        await translate.close(reading.stream)
-        self._later(self._cancel(reading.session_id, reading.identifier))
 
     def _ask(self, asked: Message, reading: _Reading, outgoing: Outgoing, out: list[bytes]) -> bool:
         """Deal with a request of the server's; true if the call is parked until its client comes back."""
@@ -237,7 +263,7 @@ class LegacyHttpUpstream:
 
             out.append(sse.frame(envelope.request(outgoing.session.expect(reply), asked.method, params)))
             return False
-        handle = self._parking.put(_Parked(reading, identifier), lambda: self._later(self._abandon(reading)))
+        handle = self._parking.put(_Parked(reading, identifier), lambda: self._abandon(reading))
         wanted = {ASKED: {"method": asked.method, "params": params}}
         out.append(sse.frame(envelope.result(outgoing.id, translate.input_required(wanted, PARKED + handle))))
         return True
@@ -274,15 +300,24 @@ class LegacyHttpUpstream:
             task.add_done_callback(opened)
         return await asyncio.shield(task)
 
-    def _forget_session(self, outgoing: Outgoing) -> None:
+    def _forget_session(self, outgoing: Outgoing, session_id: bytes) -> None:
+        """Forget a session that is gone, unless another request has replaced it by now."""
         if outgoing.session is not None:
-            outgoing.session.upstream_ids.pop(self._server_id, None)
-            outgoing.session.levels_sent.pop(self._server_id, None)
-        else:
-            self._shared.pop((outgoing.principal.subject, outgoing.capabilities), None)
+            if outgoing.session.upstream_ids.get(self._server_id) == session_id:
+                outgoing.session.upstream_ids.pop(self._server_id)
+                outgoing.session.levels_sent.pop(self._server_id, None)
+            return
+        key = (outgoing.principal.subject, outgoing.capabilities)
+        if self._shared.get(key) == session_id:
+            self._shared.pop(key)
+            self._levels.pop(key, None)
 
     async def _open_session(self, capabilities: bytes) -> bytes | None:
-        session_id, _ = await self._initialize(capabilities)
+        try:
+            async with asyncio.timeout(HANDSHAKE_SECONDS):
+                session_id, _ = await self._initialize(capabilities)
+        except TimeoutError:
+            raise NotSent(self._slug, f"no handshake in {HANDSHAKE_SECONDS:.0f} s") from None
         return session_id
 
     async def _initialize(self, capabilities: bytes) -> tuple[bytes | None, Message]:
@@ -322,21 +357,26 @@ class LegacyHttpUpstream:
         params = {"requestId": msgspec.Raw(identifier), "reason": "the client gave up"}
         await self._post(session_id, envelope.notification("notifications/cancelled", params))
 
-    async def _abandon(self, reading: _Reading) -> None:
-        await translate.close(reading.stream)
-        await self._cancel(reading.session_id, reading.identifier)
+    def _abandon(self, reading: _Reading) -> None:
+        """Be done with a call that has no answer, and tell the server so, which nobody waits for."""
+        reading.stream.close()
+        self._later(self._cancel(reading.session_id, reading.identifier))
 
     async def _post(self, session_id: bytes | None, body: bytes) -> None:
         """Send a message whose answer nobody waits for."""
         with suppress(NotSent, OutcomeUnknown):
             response = await self._exchange.send("POST", self._head(session_id), body)
-            if response.stream is not None and b'"id"' in body and is_events(response):
-                async for _ in response.stream:
-                    pass
-            await discard(response)
+            if response.stream is not None:
+                response.stream.leave()
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(work)
+        async def attempt() -> None:
+            # A server that does not take it holds a connection, and must not do so for ever.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(NOTICE_SECONDS):
+                    await work
+
+        task = asyncio.ensure_future(attempt())
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
@@ -345,7 +385,7 @@ def _asked_in(event: bytes) -> Message | None:
     """The message in an event, if it is a request."""
     if b'"id"' not in event:
         return None
-    with suppress(msgspec.DecodeError, RecursionError):
+    with suppress(*UNREADABLE, RecursionError):
         message = decode_message(sse.data_of(event))
         if message.is_request:
             return message
@@ -353,6 +393,6 @@ def _asked_in(event: bytes) -> Message | None:
 
 
 def _negotiated(message: Message) -> str | None:
-    with suppress(msgspec.DecodeError):
+    with suppress(*UNREADABLE):
         return msgspec.json.decode(message.result, type=_Negotiated).protocolVersion
     return None

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from gateway.mcp import envelope, sse, translate
 from gateway.mcp.headers import encode_value
-from gateway.mcp.upstream.exchange import HttpExchange, answer_in, is_events
-from gateway.mcp.upstream.pool import ConnectionFailed
+from gateway.mcp.upstream.exchange import HttpExchange, answer_in, is_events, notice_in
+from gateway.mcp.upstream.pool import BodyStream, ConnectionFailed
 from gateway.mcp.upstream.port import Answer, OutcomeUnknown, Outgoing
 
 if TYPE_CHECKING:
@@ -48,29 +48,31 @@ class ModernHttpUpstream:
         await self._exchange.close()
 
     async def _events(
-        self, stream: AsyncIterator[bytes], answer: Answer, identifier: bytes, rewrite: translate.Rewrite | None
+        self, stream: BodyStream, answer: Answer, identifier: bytes, rewrite: translate.Rewrite | None
     ) -> AsyncIterator[bytes]:
         """The events as they come, up to the answer; what a server sends after it is dropped."""
         splitter = sse.Splitter()
         answered = False
         try:
-            async for chunk in stream:
+            while not answered:
                 out: list[bytes] = []
-                for event in () if answered else splitter.feed(chunk):
+                for event in splitter.feed(await anext(stream)):
                     message = answer_in(event, identifier)
-                    if message is None:
+                    if message is not None:
+                        answer.judge(message)
+                        answered = True
+                        out.append(event if rewrite is None else sse.frame(rewrite(message)))
+                        break
+                    if notice_in(event):
                         out.append(event)
-                        continue
-                    answer.judge(message)
-                    answered = True
-                    out.append(event if rewrite is None else sse.frame(rewrite(message)))
-                    break
+                if answered:
+                    stream.leave()
                 if out:
                     yield b"".join(out)
+        except StopAsyncIteration:
+            raise OutcomeUnknown(self._exchange.slug, "the stream ended without an answer") from None
         except (ConnectionFailed, sse.EventTooLarge) as error:
-            if not answered:
-                raise OutcomeUnknown(self._exchange.slug, str(error) or "an event was too large") from None
+            raise OutcomeUnknown(self._exchange.slug, str(error) or "an event was too large") from None
         finally:
-            await translate.close(stream)
-        if not answered:
-            raise OutcomeUnknown(self._exchange.slug, "the stream ended without an answer")
+            if not answered:
+                await stream.aclose()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from gateway.mcp import envelope, protocol, sse, translate
-from gateway.mcp.envelope import Message, Params, decode_message, decode_params, encode
+from gateway.mcp.envelope import UNREADABLE, Message, Params, decode_message, decode_params, encode
 from gateway.mcp.upstream.port import Answer, NotSent, OutcomeUnknown, Outgoing, UpstreamFailure
 
 if TYPE_CHECKING:
@@ -122,11 +122,11 @@ class Multiplex:
         """Take a message from the server. What is no message, or nobody's answer, is dropped."""
         try:
             message = decode_message(text)
-        except (msgspec.DecodeError, RecursionError):
+        except (*UNREADABLE, RecursionError):
             return
         if message.method:
             self._notice(message)
-        elif (pending := self._pending.get(bytes(message.id))) is not None:
+        elif message.is_answer and (pending := self._pending.pop(bytes(message.id), None)) is not None:
             pending.messages.put_nowait(message)
 
     def fail(self, identifier: bytes, failure: UpstreamFailure) -> None:
@@ -149,7 +149,7 @@ class Multiplex:
             return
         if message.method != "notifications/progress":
             return
-        with suppress(msgspec.DecodeError):
+        with suppress(*UNREADABLE):
             params = decode_params(message.params)
             pending = self._pending.get(bytes(params.get("progressToken", envelope.ABSENT)).strip(b'"'))
             if pending is None or pending.progress_token is None or pending.messages.qsize() >= MAX_NOTICES:
