@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import random
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,6 +20,8 @@ from typing import Any
 MODERN = "2026-07-28"
 LEGACY = "2025-11-25"
 DRIP_SECONDS = 0.05
+NOISE = random.Random(1).randbytes(200_000).hex()
+"""Text that stays large when it is compressed."""
 JSON = "application/json"
 EVENTS = "text/event-stream"
 
@@ -124,7 +127,7 @@ class Faulty:
             await asyncio.wait_for(self.heard.wait_for(met), 10)
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=8 * 1024 * 1024)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=8 * 1024 * 1024, backlog=1024)
 
     async def stop(self) -> None:
         assert self._server is not None
@@ -384,8 +387,7 @@ async def zipped(call: Call) -> None:
 
 
 async def zipped_large(call: Call) -> None:
-    noise = "".join(f"{number * 2654435761 % (1 << 32):x}" for number in range(100_000))
-    await call.whole(gzip.compress(call.answer(result=call.result(noise))), content_encoding="gzip")
+    await call.whole(gzip.compress(call.answer(result=call.result(NOISE)), 1), content_encoding="gzip")
 
 
 async def zipped_events(call: Call) -> None:

@@ -58,6 +58,8 @@ def outcome(exchange: Exchange) -> str | int:
     if "error" in answer:
         return int(answer["error"]["code"])
     result = answer["result"]
+    if not isinstance(result, dict):
+        return f"answered {answer}"
     if result.get("resultType") == "input_required":
         return "input required"
     return str(result["content"][0]["text"])
@@ -74,11 +76,21 @@ async def register(door: Door, server: Faulty, slug: str = "faulty") -> None:
     await door.register(slug, server.url, deadlines=DEADLINES)
 
 
-async def left_behind(door: Door) -> dict[str, Any]:
-    """What calls that have ended must not leave."""
-    upstreams = [made.upstream for made in door.app._upstreams._made.values()]
-    parked = sum(len(getattr(upstream, "_parking", ())) for upstream in upstreams)
-    return {"flights": len(door.app._flights), "parked": parked}
+def tasks() -> int:
+    """How many there are, without those of the server's side."""
+    return sum("Faulty._serve" not in repr(task.get_coro()) for task in asyncio.all_tasks())
+
+
+async def nothing_left(door: Door, server: Faulty) -> None:
+    """Wait until the server has no connection but those that wait for a request; no call is under way or parked."""
+    upstream: Any = next(
+        made.upstream for made in door.app._upstreams._made.values() if made.connection.url == server.url
+    )
+    gc.collect()
+    await server.until(lambda: len(server.connections) == upstream._exchange._pool.idle)
+    assert len(door.app._flights) == 0
+    assert len(getattr(upstream, "_parking", ())) == 0
+    await asyncio.gather(*getattr(upstream, "_background", ()))
 
 
 @pytest.mark.parametrize(("client", "server"), PAIRS)
@@ -101,4 +113,43 @@ async def test_every_fault_is_a_typed_outcome_by_its_deadline(door: Door, client
     assert {name: end.outcome for name, end in ended.items()} == expected
     assert {name: end.seconds for name, end in ended.items() if end.seconds > LATEST} == {}
     assert all("say" in str(end.outcome) for end in beside), beside
-    assert (await left_behind(door))["flights"] == 0
+
+
+@pytest.mark.parametrize(("client", "server"), PAIRS)
+async def test_a_body_without_end_neither_holds_up_others_nor_outlives_its_deadline(
+    door: Door, client: str, server: str
+) -> None:
+    async with faulty(GREEDY, modern=server == "modern") as bad, echo() as neighbour:
+        await register(door, bad)
+        await door.register("neighbour", neighbour.url)
+        speaker = await Speaker.of(door, client, "/mcp")
+        waiting = asyncio.gather(*(end_of(speaker.call(f"faulty__{name}")) for name in GREEDY))
+        beside = [await end_of(speaker.call("neighbour__say")) for _ in range(10)]
+        ended = dict(zip(GREEDY, await waiting, strict=True))
+        await nothing_left(door, bad)
+    assert {name: end.seconds for name, end in ended.items() if end.seconds > LATEST} == {}
+    same = client == server
+    assert {name: end.outcome for name, end in ended.items()} == {
+        "giant": "broken off" if same else UNKNOWN,
+        "giant_event": UNKNOWN,
+    }
+    assert all("say" in str(end.outcome) for end in beside), beside
+
+
+@pytest.mark.parametrize(("client", "server"), PAIRS)
+async def test_two_hundred_faulty_calls_leave_nothing_behind(door: Door, client: str, server: str) -> None:
+    """Neither tasks nor connections nor parked calls: what is there after them was there before."""
+    names = ["hang", "hang_after_head", "hang_as_events", "reset_amid_events", "late", "invalid_json", "duplicate"]
+    names += ["zipped_large", "no_answer", "close_amid"]
+    async with faulty({name: FAULTS[name] for name in names} | {"good": faults.good}, modern=server == "modern") as bad:
+        await register(door, bad)
+        speaker = await Speaker.of(door, client, "/mcp")
+        await speaker.call("faulty__good").done()
+        before = tasks()
+        ended = await asyncio.gather(
+            *(end_of(speaker.call(f"faulty__{names[turn % len(names)]}", identifier=1)) for turn in range(200))
+        )
+        assert {end.outcome for end in ended} <= {UNKNOWN, "first"}
+        await nothing_left(door, bad)
+        assert tasks() <= before
+        assert outcome(await speaker.call("faulty__good").done()) == "done"
