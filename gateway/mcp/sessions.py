@@ -8,6 +8,7 @@ memory for the sessions that are in use. The modern era has no sessions.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 import secrets
 from collections import OrderedDict
@@ -105,7 +106,7 @@ class LegacySessions:
         self._sealer = sealer
         self._clock = clock
         self._live: OrderedDict[tuple[str, str], LegacySession] = OrderedDict()
-        self._ended: dict[str, float] = {}
+        self._ended: dict[bytes, float] = {}
 
     def open(self, principal: Principal, version: str, capabilities: bytes) -> LegacySession:
         agreed = Agreed(
@@ -125,7 +126,7 @@ class LegacySessions:
         if session is not None:
             self._live.move_to_end(key)
             return session
-        if identifier in self._ended:
+        if self._ended and _digest(identifier) in self._ended:
             return None
         try:
             agreed = msgspec.json.decode(self._sealer.open(identifier, principal.subject), type=Agreed)
@@ -141,9 +142,10 @@ class LegacySessions:
     def end(self, principal: Principal, session: LegacySession) -> None:
         """End a session at its client's wish; its id answers 404 from now on."""
         now = self._clock.now().timestamp()
-        if len(self._ended) >= IN_MEMORY:
-            self._ended = {identifier: until for identifier, until in self._ended.items() if until > now}
-        self._ended[session.id] = now + LIFETIME_SECONDS
+        # They all last equally long, so the first to have ended is the first to be forgotten.
+        while self._ended and next(iter(self._ended.values())) <= now:
+            del self._ended[next(iter(self._ended))]
+        self._ended[_digest(session.id)] = now + LIFETIME_SECONDS
         self._live.pop((principal.subject, session.id), None)
         _close(session)
 
@@ -155,6 +157,11 @@ class LegacySessions:
             if not session.streams and not session.calls:
                 del self._live[key]
                 return
+
+
+def _digest(identifier: str) -> bytes:
+    """What is kept of an ended session: ids are long, and there may be many."""
+    return hashlib.blake2b(identifier.encode(errors="replace"), digest_size=16).digest()
 
 
 def _close(session: LegacySession) -> None:
