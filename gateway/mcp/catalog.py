@@ -106,7 +106,7 @@ class View:
     single: ServerEntry | None
     ttl_ms: int
     _pages: dict[Kind, _Pages] = field(default_factory=dict["Kind", _Pages])
-    _matchers: list[tuple[re.Pattern[str], Entry]] | None = None
+    _matchers: list[tuple[_Template, Entry]] | None = None
 
     def find(self, kind: Kind, exposed: str) -> Entry | None:
         return self.entries[kind].get(exposed)
@@ -120,7 +120,7 @@ class View:
         for server in self.servers:
             if plus and server.slug == head:
                 return server, rest
-        matched = {entry.server.id: entry for pattern, entry in self._template_matchers() if pattern.fullmatch(uri)}
+        matched = {entry.server.id: entry for template, entry in self._template_matchers() if template.matches(uri)}
         if len(matched) == 1:
             return next(iter(matched.values())).server, uri
         serving = [server for server in self.servers if "resources" in server.capabilities]
@@ -138,9 +138,10 @@ class View:
         made = pages.modern if modern else pages.legacy
         return made[0] if cursor is None else made[_page_after(pages.last_names, cursor)]
 
-    def _template_matchers(self) -> list[tuple[re.Pattern[str], Entry]]:
+    def _template_matchers(self) -> list[tuple[_Template, Entry]]:
         if self._matchers is None:
-            self._matchers = [(_template_pattern(name), entry) for name, entry in self.entries["template"].items()]
+            # By the server's own template: under a prefix it is found before it comes to this.
+            self._matchers = [(_Template(entry.name), entry) for entry in self.entries["template"].values()]
         return self._matchers
 
 
@@ -277,12 +278,16 @@ def _visible(principal: Principal, definition: Definition, name: str) -> bool:
 
 
 def _shared_uris(servers: Sequence[ServerEntry]) -> set[str]:
+    """The URIs that need their server's prefix: those of several servers, and those that look as if they had one."""
+    slugs = {server.slug for server in servers}
     seen: set[str] = set()
     shared: set[str] = set()
     for server in servers:
         for definition in server.definitions:
             if definition.kind in ("resource", "template"):
-                (shared if definition.name in seen else seen).add(definition.name)
+                head, plus, _ = definition.name.partition("+")
+                disguised = bool(plus) and head in slugs
+                (shared if disguised or definition.name in seen else seen).add(definition.name)
     return shared
 
 
@@ -320,7 +325,30 @@ def _no_page() -> int:
     raise ProtocolError(protocol.INVALID_PARAMS, "Unknown cursor: list again from the start, without a cursor.")
 
 
-def _template_pattern(template: str) -> re.Pattern[str]:
-    """A pattern for RFC 6570 templates, as far as telling servers apart needs it: an expression matches anything."""
-    parts = re.split(r"\{[^{}]*\}", template)
-    return re.compile(".+?".join(re.escape(part) for part in parts), re.DOTALL)
+class _Template:
+    """An RFC 6570 template, as far as telling servers apart needs it: an expression matches any text but none.
+
+    Servers choose templates and callers choose URIs, so matching is linear, which a regular expression's is not.
+    """
+
+    __slots__ = ("_head", "_middle", "_tail")
+
+    def __init__(self, template: str) -> None:
+        head, *rest = re.split(r"\{[^{}]*\}", template)
+        self._head = head
+        self._tail = rest.pop() if rest else None
+        self._middle = rest
+
+    def matches(self, uri: str) -> bool:
+        if self._tail is None:
+            return uri == self._head
+        if not uri.startswith(self._head):
+            return False
+        place = len(self._head)
+        for literal in self._middle:
+            # The earliest place leaves the most for what follows.
+            found = uri.find(literal, place + 1)
+            if found < 0:
+                return False
+            place = found + len(literal)
+        return uri.endswith(self._tail) and len(uri) - len(self._tail) > place
