@@ -137,8 +137,8 @@ class CallUnderWay:
         keeping, request, attempt = self._keeping, self._request, self._attempt
         if self._flight is not None:
             keeping.flights.land(self._flight)
-            if request.session is not None:
-                request.session.calls.pop(request.id, None)
+            if request.session is not None and request.session.calls.get(request.id) is self._flight:
+                del request.session.calls[request.id]
         for policy in self._admitted:
             policy.settle(attempt, outcome)
         elapsed = self._loop.time() - self._began

@@ -93,7 +93,7 @@ def parse(body: bytes) -> Message:
         message = decode_message(body)
     except msgspec.ValidationError as error:
         raise ProtocolError(protocol.INVALID_REQUEST, f"Not one JSON-RPC message: {error}", status=400) from None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except (*UNREADABLE, RecursionError):
         raise ProtocolError(protocol.PARSE_ERROR, "The body is not valid JSON.", status=400) from None
     if message.jsonrpc != "2.0":
         raise ProtocolError(protocol.INVALID_REQUEST, 'jsonrpc must be "2.0".', status=400)
@@ -122,7 +122,7 @@ def params_of(message: Message) -> Params:
         return {}
     try:
         return decode_params(raw)
-    except (msgspec.DecodeError, RecursionError):
+    except (*UNREADABLE, RecursionError):
         raise ProtocolError(protocol.INVALID_PARAMS, "params must be an object.") from None
 
 
@@ -136,7 +136,7 @@ def text_param(params: Params, name: str) -> str:
     if raw is not None:
         try:
             return decode_text(raw)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             pass
     raise ProtocolError(protocol.INVALID_PARAMS, f"params.{name} must be given, as text.")
 
@@ -152,7 +152,7 @@ def object_param(params: Params, name: str) -> Params:
         return {}
     try:
         return decode_params(raw)
-    except (msgspec.DecodeError, RecursionError):
+    except (*UNREADABLE, RecursionError):
         raise ProtocolError(protocol.INVALID_PARAMS, f"params.{name} must be an object.") from None
 
 

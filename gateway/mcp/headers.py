@@ -16,7 +16,7 @@ from typing import Any, cast
 import msgspec
 
 from gateway.mcp import protocol
-from gateway.mcp.envelope import Params, ProtocolError
+from gateway.mcp.envelope import UNREADABLE, Params, ProtocolError
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -148,8 +148,15 @@ def invalid_param_headers(schema: Any) -> bool:
 
 
 def mirrored_params(declared: dict[tuple[str, ...], str], params: Params) -> dict[str, str]:
-    """Header values, still unencoded, of the arguments that a tool wants mirrored."""
-    arguments: Any = msgspec.json.decode(params["arguments"]) if "arguments" in params else {}
+    """Header values, still unencoded, of the arguments that a tool wants mirrored.
+
+    Raises:
+        ProtocolError: the arguments hold what cannot be read, such as a number that is out of range.
+    """
+    try:
+        arguments: Any = msgspec.json.decode(params["arguments"]) if "arguments" in params else {}
+    except (*UNREADABLE, RecursionError):
+        raise ProtocolError(protocol.INVALID_PARAMS, "params.arguments cannot be read.") from None
     values = {token: _scalar(_at(arguments, path)) for path, token in declared.items()}
     return {token: value for token, value in values.items() if value is not None}
 

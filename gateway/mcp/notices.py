@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from gateway.mcp import envelope, protocol, sse
-from gateway.mcp.envelope import Params, decode_params, encode
+from gateway.mcp.envelope import Params, encode
 
 KEEP_ALIVE_SECONDS = 15.0
 MAX_WAITING = 64
@@ -74,26 +74,29 @@ class Notices:
     async def stream(self, org_id: str) -> AsyncIterator[bytes]:
         """A legacy client's GET stream."""
         listener = Listener(org_id, frozenset(LIST_CHANGED.values()), None)
-        async for event in self._events(listener):
+        # The first byte makes the response begin, so that the client knows that it is heard.
+        async for event in self._events(listener, sse.KEEP_ALIVE):
             yield event
 
-    async def listen(self, org_id: str, identifier: bytes, params: Params) -> AsyncIterator[bytes]:
-        """A modern subscription: acknowledged with what it will really hear, ended by its empty result."""
-        asked = decode_params(params["notifications"]) if "notifications" in params else {}
+    async def listen(self, org_id: str, identifier: bytes, asked: Params) -> AsyncIterator[bytes]:
+        """A modern subscription: acknowledged with what it will really hear, ended by its empty result.
+
+        Args:
+            asked: the request's `notifications`.
+        """
         granted = {name: True for name in LIST_CHANGED if bytes(asked.get(name, msgspec.Raw())) == b"true"}
         acknowledgement = {**_subscription(identifier), "notifications": msgspec.Raw(encode(granted))}
-        yield sse.frame(envelope.notification("notifications/subscriptions/acknowledged", acknowledgement))
         listener = Listener(org_id, frozenset(LIST_CHANGED[name] for name in granted), identifier)
-        async for event in self._events(listener):
+        first = sse.frame(envelope.notification("notifications/subscriptions/acknowledged", acknowledgement))
+        async for event in self._events(listener, first):
             yield event
         ending = encode({"resultType": "complete", **_subscription(identifier)})
         yield sse.frame(envelope.result(identifier, ending))
 
-    async def _events(self, listener: Listener) -> AsyncIterator[bytes]:
+    async def _events(self, listener: Listener, first: bytes) -> AsyncIterator[bytes]:
         self._listeners.add(listener)
         try:
-            # The first byte makes the response begin, so that the client knows that it is heard.
-            yield sse.KEEP_ALIVE
+            yield first
             while True:
                 try:
                     async with asyncio.timeout(KEEP_ALIVE_SECONDS):

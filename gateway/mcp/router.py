@@ -16,13 +16,14 @@ import msgspec
 from gateway.mcp import envelope, headers, protocol, translate
 from gateway.mcp.call import CallKeeping, CallUnderWay
 from gateway.mcp.catalog import LIST_KEYS, Entry, ServerEntry, View
-from gateway.mcp.envelope import Params, ProtocolError, encode, object_param, text_param
+from gateway.mcp.envelope import UNREADABLE, Params, ProtocolError, encode, object_param, text_param
 from gateway.mcp.flights import ClientGone, Flight, Receive
 from gateway.mcp.log_levels import LEVELS
 from gateway.mcp.policies.permission import PERMISSION
 from gateway.mcp.policies.policy import Attempt
 from gateway.mcp.rounds import request_in_rounds
 from gateway.mcp.upstream.port import Answer, OutcomeUnknown, Outgoing
+from gateway.mcp.upstream.probe import whole
 from registry.core.version import VERSION
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ class Router:
         if request.modern and method == "server/discover":
             return Answer(body=envelope.result(request.id, discover_result(request.view)))
         if request.modern and method == "subscriptions/listen":
-            events = self._notices.listen(request.principal.org_id, request.id, request.params)
+            asked = object_param(request.params, "notifications")
+            events = self._notices.listen(request.principal.org_id, request.id, asked)
             return Answer(stream=self._attended(request.principal, request.receive, events))
         if method == "completion/complete":
             return await self._complete(request)
@@ -109,9 +111,10 @@ class Router:
         attempt = Attempt(request.principal, method, name, server, entry, request.params)
         call = CallUnderWay(self._keeping, request, attempt)
         try:
-            await call.admit()
             if self._keeping.recorder.full:
+                # Before admission: what is refused is recorded as well, and a flood of it must wait like any other.
                 await self._keeping.recorder.written()
+            await call.admit()
             call.take_off()
             answer = await self._send(request, attempt, upstream_name)
         except BaseException as error:  # noqa: BLE001 - it is raised again, as what it means
@@ -167,9 +170,13 @@ class Router:
         self._keeping.flights.take_off(flight)
         try:
             outgoing = _outgoing(request, server, request.message.method, params, None)
-            return await self._upstreams.get(server.connection).request(outgoing)
+            answer = await self._upstreams.get(server.connection).request(outgoing)
+            # Suggestions are small: read whole, they need no flight of their own once they are on their way back.
+            return Answer(body=translate.with_id(request.id)(await whole(answer)))
         except asyncio.CancelledError as error:
             raise (flight.reason() or error) from None
+        except (*UNREADABLE, RecursionError, translate.InputRequired):
+            raise OutcomeUnknown(server.slug, "its answer cannot be read") from None
         finally:
             self._keeping.flights.land(flight)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from gateway.mcp import envelope, protocol, sse
+from gateway.mcp import envelope, protocol, sse, translate
 from gateway.mcp.envelope import Message, Params, ProtocolError, decode_error, decode_message, encode
 from gateway.mcp.upstream.legacy_http import LegacyHttpUpstream
 from gateway.mcp.upstream.port import Answer, NotSent, Outgoing, Upstream
@@ -234,9 +234,12 @@ async def whole(answer: Answer) -> Message:
     """The answer's message, whichever form it has."""
     if answer.stream is None:
         return decode_message(answer.body)
-    if answer.large:
-        return decode_message(b"".join([piece async for piece in answer.stream]))
-    return await _last_message(answer.stream)
+    try:
+        if answer.large:
+            return decode_message(b"".join([piece async for piece in answer.stream]))
+        return await _last_message(answer.stream)
+    finally:
+        await translate.close(answer.stream)
 
 
 async def _last_message(stream: AsyncIterator[bytes]) -> Message:

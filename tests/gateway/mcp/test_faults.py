@@ -18,7 +18,7 @@ from tests.gateway.mcp.door import Door
 from tests.gateway.mcp.echo import echo
 from tests.gateway.mcp.exchange import Exchange, Speaker
 from tests.support import faulty as faults
-from tests.support.faulty import FAULTS, Call, Fault, Faulty, faulty
+from tests.support.faulty import FAULTS, Faulty, faulty
 
 NOT_SENT = -31003
 UNKNOWN = -31004
