@@ -13,14 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from gateway.api.agents import budgets as budgets_api
 from gateway.api.agents import emergency as emergency_api
 from gateway.api.application import behind_edge, create_api
 from gateway.api.registry import api_keys as api_keys_api
+from gateway.api.registry import audit as audit_api
 from gateway.api.registry import auth as auth_api
 from gateway.api.registry import health as health_api
+from gateway.api.registry import openapi as openapi_api
 from gateway.api.registry import organizations as organizations_api
 from gateway.api.registry import servers as servers_api
+from gateway.api.registry import sets as sets_api
 from gateway.api.registry import tools as tools_api
+from gateway.api.registry import usage as usage_api
 from gateway.api.shared import probes
 from gateway.api.shared.client import ClientAddress
 from gateway.api.shared.hosts import HostPolicy
@@ -35,6 +40,7 @@ from gateway.mcp.flights import Flights
 from gateway.mcp.handler import Handler, address_of
 from gateway.mcp.notices import Notices
 from gateway.mcp.own import own_server
+from gateway.mcp.policies.budget import BudgetPolicy
 from gateway.mcp.policies.permission import PermissionPolicy
 from gateway.mcp.policies.stop import StopPolicy
 from gateway.mcp.records import Recorder
@@ -42,21 +48,36 @@ from gateway.mcp.refresh import CatalogRefresh
 from gateway.mcp.request_state import RequestStates
 from gateway.mcp.router import Router
 from gateway.mcp.sessions import LegacySessions
+from gateway.mcp.sse_clients import SseClients, sse_address_of
+from gateway.mcp.tasks import TaskIds
 from gateway.mcp.upstream.local import SLUG, LocalUpstream
 from gateway.mcp.upstream.manager import Upstreams
 from gateway.mcp.upstream.probe import Prober
 from gateway.mcp.visits import Visits
+from gateway.mcp.watch import Watches
+from mcp_tools.audit import AuditTools
+from mcp_tools.budgets import BudgetTools
 from mcp_tools.emergency import EmergencyTools
 from mcp_tools.health import HealthTools
+from mcp_tools.openapi import OpenApiTools
 from mcp_tools.servers import ServerTools
+from mcp_tools.sets import SetTools
 from mcp_tools.tool import Tool, Toolbox
+from mcp_tools.usage import UsageTools
+from registry.audit.log import AuditLog, Changes
 from registry.audit.service import AuditService
+from registry.audit.verify import CHANGES_TABLE, AuditVerifier
+from registry.budgets.desk import Desk
+from registry.budgets.events import LimitsChanged
+from registry.budgets.ledger import Ledger
+from registry.budgets.queries import StoredTerms
+from registry.budgets.service import BudgetService
 from registry.core.clock import Clock, SystemClock
 from registry.core.db import Database
 from registry.core.egress import Egress, EgressPolicy, parse_allow
 from registry.core.events import EventBus
 from registry.core.idempotency import IdempotencyStore
-from registry.core.security import Sealer, load_master_key
+from registry.core.security import Sealer, derive_key, load_master_key
 from registry.core.version import VERSION
 from registry.emergency.service import EmergencyService
 from registry.emergency.switch import EmergencySwitch
@@ -64,14 +85,20 @@ from registry.health.service import HealthService
 from registry.identity.first_run import FirstRun, Preset, ensure_first_run, operator_token
 from registry.identity.service import IdentityService
 from registry.migrations.runner import migrate
-from registry.servers.discovery import Discovery
+from registry.openapi.service import OpenApiImport
+from registry.servers.discovery import Discovery, discoverer
 from registry.servers.events import CatalogChanged
+from registry.servers.prices import PriceService
 from registry.servers.service import ServerService
-from registry.usage.service import UsageService
+from registry.sets.events import SetChanged
+from registry.sets.service import SetService
+from registry.usage.log import Calls
+from registry.usage.service import CALLS_TABLE, UsageService
 
 if TYPE_CHECKING:
     from registry.core.settings import Settings
-    from registry.servers.connection import ServerOffer
+    from registry.servers.connection import Connection, ServerOffer
+    from registry.sets.members import SetOffer
 
 log = structlog.get_logger(__name__)
 
@@ -96,13 +123,14 @@ def _named(host: str) -> str:
 class _StoredOffers:
     """The registry as the catalog's source."""
 
-    def __init__(self, database: Database, servers: ServerService) -> None:
+    def __init__(self, database: Database, servers: ServerService, sets: SetService) -> None:
         self._database = database
         self._servers = servers
+        self._sets = sets
 
-    async def load(self, org_id: str | None) -> Sequence[ServerOffer]:
+    async def load(self, org_id: str | None) -> tuple[Sequence[ServerOffer], Sequence[SetOffer]]:
         async with self._database.reading() as session:
-            return await self._servers.catalog(session, org_id)
+            return await self._servers.catalog(session, org_id), await self._sets.catalog(session, org_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,24 +138,37 @@ class _Services:
     """The registry's services, made once; what stands on them takes the ones it needs."""
 
     audit: AuditService
+    audit_log: AuditLog
+    verifier: AuditVerifier
     identity: IdentityService
     servers: ServerService
+    sets: SetService
     usage: UsageService
     health: HealthService
     emergency: EmergencyService
+    budgets: BudgetService
+    prices: PriceService
 
     @classmethod
     def make(cls, settings: Settings, database: Database, clock: Clock, master: bytes) -> _Services:
-        audit = AuditService(clock)
+        audit_key = derive_key(master, "audit")
+        audit = AuditService(clock, audit_key)
+        usage = UsageService(database, clock, audit_key)
+        tables = (CHANGES_TABLE, CALLS_TABLE)
         return cls(
             audit=audit,
+            audit_log=AuditLog(database, [Changes(), Calls()]),
+            verifier=AuditVerifier(database, clock, audit_key, tables, own=[usage.chain]),
             identity=IdentityService(clock, audit, master, access_token_minutes=settings.access_token_minutes),
             servers=ServerService(
                 clock, Sealer(master, "servers"), audit, stdio_without_proof=settings.stdio_api == "on"
             ),
-            usage=UsageService(database),
+            sets=SetService(clock, audit),
+            usage=usage,
             health=HealthService(database, clock),
             emergency=EmergencyService(clock, audit),
+            budgets=BudgetService(clock, audit),
+            prices=PriceService(audit),
         )
 
 
@@ -151,7 +192,11 @@ class Application:
         self._authenticator = Authenticator(self.database, services.identity, self._events, self._clock)
         allow = parse_allow(settings.egress_allow or ())
         self._egress = Egress(EgressPolicy(allow=allow, local_mode=local_mode(settings, host)))
+        self._imports = OpenApiImport(services.servers, self._egress)
         self._switch = EmergencySwitch(self.database, self._events, self._clock)
+        ledger = Ledger(self.database, self._clock, services.audit)
+        self._desk = Desk(ledger, StoredTerms(self.database), self._clock)
+        self._events.subscribe(LimitsChanged, lambda _changed: self._desk.changed())
         self._addresses = ClientAddress(settings.trusted_proxies)
         self._hosts = HostPolicy(host, settings.public_url, settings.allowed_hosts)
         self._ready = False
@@ -166,33 +211,48 @@ class Application:
         self._notices = Notices()
         self._flights = Flights()
         self._recorder = Recorder(services.usage.write, durable=settings.audit == "durable")
-        offers = _StoredOffers(self.database, services.servers)
-        self._refresh = CatalogRefresh(offers, catalog, self._upstreams, self._notices)
+        offers = _StoredOffers(self.database, services.servers, services.sets)
+        self._watches = Watches(catalog, self._upstreams, self._notices, clock, self._rediscover)
+        self._refresh = CatalogRefresh(offers, catalog, self._upstreams, self._notices, self._watches)
         self._events.subscribe(CatalogChanged, lambda changed: self._refresh.changed(changed.org_id))
-        toolbox = Toolbox(self._tools(), self._refresh.settled)
+        self._events.subscribe(SetChanged, lambda changed: self._refresh.changed(changed.org_id))
+        toolbox = Toolbox(self._tools(), self._settled)
+        services.sets.offer_own(SLUG, toolbox.definitions())
         self._upstreams.add_local(SLUG, LocalUpstream(toolbox))
         stop = StopPolicy(self._switch, self._flights)
         self._switch.on_stop(stop.end_calls)
-        policies = [PermissionPolicy(), stop]
+        policies = [PermissionPolicy(), stop, BudgetPolicy(self._desk)]
         router = Router(
             catalog=catalog,
             upstreams=self._upstreams,
             keeping=CallKeeping(policies, self._recorder, self._flights, clock, stop.recheck),
             notices=self._notices,
             states=RequestStates(Sealer(self._master, "request-states"), clock),
+            tasks=TaskIds(Sealer(self._master, "tasks")),
         )
         self.caller = ToolCaller(router)
-        sessions = LegacySessions(Sealer(self._master, "sessions"), clock)
+        sessions = LegacySessions(Sealer(self._master, "sessions"), clock, self._upstreams.end_sessions)
         visits = Visits(settings.public_calls_per_minute if settings.rate_limits == "on" else None, clock)
         handler = Handler(self._authenticator, router, sessions, visits)
         self._mcp = McpEndpoint(handler, self._hosts, settings.max_body_bytes, self._addresses.of)
+        self._sse_clients = SseClients(handler, router.attended)
+        self._sse = McpEndpoint(self._sse_clients, self._hosts, settings.max_body_bytes, self._addresses.of)
+
+    async def _rediscover(self, connection: Connection) -> None:
+        """Read a server's lists anew because it said that they changed."""
+        await self._discovery.discover(discoverer(connection.org_id), connection.server_id)
 
     def _tools(self) -> list[Tool[Any]]:
         services = self._services
         return [
             *ServerTools(self.database, services.servers, self._discovery).tools(),
+            *OpenApiTools(self.database, services.servers, self._imports).tools(),
+            *SetTools(self.database, services.sets).tools(),
             *HealthTools(self.database, services.servers, services.health).tools(),
             *EmergencyTools(self.database, services.emergency).tools(),
+            *BudgetTools(self.database, services.budgets, services.prices).tools(),
+            *UsageTools(self.database, services.usage).tools(),
+            *AuditTools(self.database, services.audit_log, services.verifier).tools(),
         ]
 
     def _wire_api(self, host: str) -> None:
@@ -203,7 +263,7 @@ class Application:
             IdempotencyStore(self._clock, self._master),
             self._addresses,
             MemoryRateLimiter() if settings.rate_limits == "on" else None,
-            self._refresh.settled,
+            self._settled,
         )
         proof = operator_token(settings.data_dir)
         routers = [
@@ -213,13 +273,26 @@ class Application:
             organizations_api.router(front, services.identity),
             api_keys_api.router(front, services.identity),
             servers_api.router(front, services.servers, self._discovery, operator_token=proof),
+            openapi_api.router(front, services.servers, self._imports),
             servers_api.discovery_router(front, services.servers, self._discovery),
+            sets_api.router(front, services.sets),
             health_api.router(front, services.servers),
             tools_api.router(front, self.caller, url=self.url),
             tools_api.test_router(front, self.caller),
+            budgets_api.router(front, services.budgets),
+            budgets_api.changing_router(front, services.budgets),
+            budgets_api.prices_router(front, services.prices),
             emergency_api.router(front, services.emergency),
+            usage_api.router(front, services.usage),
+            audit_api.router(front, services.audit_log),
+            audit_api.whole_router(front, services.audit_log, services.verifier),
         ]
         self._api = behind_edge(create_api(routers, version=VERSION), settings, host)
+
+    async def _settled(self) -> None:
+        """Return when every change so far is in force on the data path."""
+        await self._refresh.settled()
+        await self._desk.settled()
 
     async def prepare(self) -> FirstRun | None:
         """Bring the database to the newest schema, and fill an empty one."""
@@ -239,6 +312,7 @@ class Application:
     async def start(self) -> None:
         await self._switch.start()
         await self._refresh.start()
+        await self._desk.start()
         self._recorder.start()
         self._flights.start()
         self._ready = True
@@ -247,13 +321,16 @@ class Application:
         """Stop being ready and end the streams that would never end by themselves."""
         self._ready = False
         self._notices.end_all()
+        self._sse_clients.end_all()
 
     async def stop(self) -> None:
         self.drain()
         await self._switch.stop()
         await self._refresh.stop()
+        await self._watches.stop()
         await self._flights.stop()
         await self._upstreams.close()
+        await self._desk.stop()
         await self._recorder.stop()
         await self._authenticator.close()
         await self._egress.close()
@@ -264,6 +341,10 @@ class Application:
             address = address_of(scope["path"])
             if address is not None:
                 await self._mcp.serve(address, scope, receive, send)
+                return
+            sse_address = sse_address_of(scope["path"], scope["query_string"])
+            if sse_address is not None:
+                await self._sse.serve(sse_address, scope, receive, send)
                 return
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)

@@ -55,7 +55,7 @@ async def _serve(settings: Settings, host: str, listening: socket.socket) -> int
         uvicorn.Config(
             application,
             http="httptools",
-            ws="websockets-sansio",
+            ws="none",
             lifespan="on",
             log_config=None,
             access_log=False,

@@ -12,14 +12,18 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
+from gateway.cli.audit import audit
+from gateway.cli.budgets import budget
 from gateway.cli.doctor import doctor
 from gateway.cli.emergency import emergency
 from gateway.cli.errors import CommandFailed
 from gateway.cli.keys import keys
+from gateway.cli.openapi import import_openapi
 from gateway.cli.output import note
 from gateway.cli.rpc import own_version
 from gateway.cli.serve import serve
 from gateway.cli.servers import servers
+from gateway.cli.sets import sets
 from gateway.cli.stdio import stdio
 from gateway.cli.tools import call, tools
 from registry.core.errors import GatehouseError
@@ -35,10 +39,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(serve)
+servers.command("import-openapi")(import_openapi)
 app.add_typer(servers, name="servers")
+app.add_typer(sets, name="sets")
 app.add_typer(keys, name="keys")
 app.add_typer(tools, name="tools")
+app.add_typer(budget, name="budget")
 app.add_typer(emergency, name="emergency")
+app.add_typer(audit, name="audit")
 app.command()(call)
 app.command()(doctor)
 app.command()(stdio)

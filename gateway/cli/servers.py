@@ -88,7 +88,7 @@ def _by_url(url: str | None, transport: str | None, header: list[str], env: list
     if transport:
         body["transport"] = transport
     if header:
-        body["headers"] = dict(_pair(text, "--header") for text in header)
+        body["headers"] = dict(header_pair(text) for text in header)
     return body
 
 
@@ -105,6 +105,11 @@ def _by_command(
         "args": command[1:],
         "env": dict(_environment(text) for text in env),
     }
+
+
+def header_pair(text: str) -> tuple[str, str]:
+    """Name and value of a `--header`. Raises `UsageWrong`."""
+    return _pair(text, "--header")
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gateway.mcp import envelope, sse, translate
-from gateway.mcp.envelope import ProtocolError
+from gateway.mcp import translate
+from gateway.mcp.envelope import UNREADABLE, ProtocolError
 from gateway.mcp.flights import Flight, Flights
 from gateway.mcp.policies.policy import Attempt, Policy
 from gateway.mcp.upstream.port import Answer, OutcomeUnknown, UpstreamFailure
@@ -49,6 +49,7 @@ class CallUnderWay:
         self._keeping = keeping
         self._request = request
         self._attempt = attempt
+        attempt.bytes_in = request.size
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
         self._flight: Flight | None = None
@@ -92,7 +93,7 @@ class CallUnderWay:
             elif isinstance(error, GeneratorExit):
                 # It was ended while its client was slow to read: the cancellation is on its way through the writer.
                 failure = self._flight.failure or error
-        if isinstance(error, (*envelope.UNREADABLE, RecursionError)):
+        if isinstance(error, (*UNREADABLE, RecursionError)):
             # The request was read before; what cannot be read is what the server made of its answer.
             failure = OutcomeUnknown(self._attempt.server.slug, "its answer cannot be read")
         if isinstance(failure, UpstreamFailure):
@@ -119,11 +120,7 @@ class CallUnderWay:
             self.failed(error, size)
             raise
         except BaseException as error:  # noqa: BLE001 - it is raised again, as what it means
-            failure = self.failed(error, size)
-            if answer.large or not isinstance(failure, ProtocolError):
-                raise failure from None
-            # The client waits for an answer to its request, not for the end of a connection.
-            yield sse.frame(envelope.error(self._request.id, failure))
+            raise self.failed(error, size) from None
         else:
             self.finish(answer.outcome, answer.error_code, size)
         finally:
@@ -139,6 +136,7 @@ class CallUnderWay:
             keeping.flights.land(self._flight)
             if request.session is not None and request.session.calls.get(request.id) is self._flight:
                 del request.session.calls[request.id]
+        attempt.bytes_out = size
         for policy in self._admitted:
             policy.settle(attempt, outcome)
         elapsed = self._loop.time() - self._began
@@ -159,7 +157,7 @@ class CallUnderWay:
                 int(elapsed * 1e6),
                 request.size,
                 size,
-                0.0,
+                attempt.cost_usd,
                 request_id.decode("latin-1")[:128] if request_id is not None else None,
             )
         )

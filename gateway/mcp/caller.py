@@ -212,7 +212,10 @@ class ToolCaller:
             raise _refusal(error) from None
         if bytes(answer.error):
             raise _failure(answer)
-        return bytes(decode_message(_complete(answer)).result)
+        try:
+            return bytes(decode_message(_complete(answer)).result)
+        except translate.InputRequired:
+            raise CallFailed("It asks for further input, which only MCP clients can give: call it over MCP.") from None
 
 
 def _object(text: bytes) -> Params:

@@ -1,8 +1,9 @@
 """The catalog: what every caller may use, compiled into an immutable snapshot that answers lists and finds targets.
 
 The snapshot is made from stored offers and replaced whole; nothing here asks a server anything. A `View` is what one
-grant sees at one address (`/mcp`, `/servers/{slug}/mcp`); its lists are bytes, made once. Names are DESIGN §5:
-`{server}__{name}` on `/mcp`, plain on a server's own address; resources keep their URI where it is unique.
+grant sees at one address (`/mcp`, `/servers/{slug}/mcp`, `/sets/{slug}/mcp`); its lists are bytes, made once. Names
+are DESIGN §5: `{server}__{name}` on `/mcp`, plain on a server's own address; resources keep their URI where it is
+unique. Names in a set are `registry.sets.resolve`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -19,11 +19,16 @@ from typing import TYPE_CHECKING, Any, cast
 from gateway.mcp import protocol
 from gateway.mcp.definitions import Definition, read_definition
 from gateway.mcp.envelope import ProtocolError, encode
+from gateway.mcp.shaping import Shaping, shape
+from gateway.mcp.uri_templates import UriTemplate
 from registry.identity.permissions import PUBLIC
 from registry.identity.principal import Principal
+from registry.servers.names import URI_SEPARATOR, prefixed, prefixed_uri
+from registry.sets.resolve import resolve
 
 if TYPE_CHECKING:
     from registry.servers.connection import Connection, Kind, ServerOffer
+    from registry.sets.members import SetOffer
 
 PAGE = 1000
 MAX_VIEWS = 512
@@ -56,6 +61,7 @@ class Entry:
         exposed: the name or URI that callers use.
         name: the upstream's own.
         permission: needed beside the ones for its kind; set for the gateway's own tools.
+        shaping: how a set changes it.
     """
 
     kind: Kind
@@ -64,6 +70,12 @@ class Entry:
     server: ServerEntry
     definition: Definition
     permission: str | None = None
+    shaping: Shaping | None = None
+
+    @property
+    def shown(self) -> Definition:
+        """The definition that callers see."""
+        return self.definition if self.shaping is None else self.shaping.shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +90,8 @@ class ServerEntry:
     instructions: str | None
     ttl_ms: int | None
     definitions: tuple[Definition, ...]
+    prices: dict[str, float] = field(default_factory=dict[str, float])
+    """Of tools that have one of their own, by the server's name for them."""
 
     @property
     def slug(self) -> str:
@@ -99,14 +113,20 @@ class _Pages:
 
 @dataclass(slots=True)
 class View:
-    """What one grant sees at one address."""
+    """What one grant sees at one address.
+
+    Args:
+        single: the one server, at a server's own address.
+        curated: the set, at a set's address.
+    """
 
     entries: dict[Kind, dict[str, Entry]]
     servers: tuple[ServerEntry, ...]
     single: ServerEntry | None
     ttl_ms: int
+    curated: SetOffer | None = None
     _pages: dict[Kind, _Pages] = field(default_factory=dict["Kind", _Pages])
-    _matchers: list[tuple[_Template, Entry]] | None = None
+    _matchers: list[tuple[UriTemplate, Entry]] | None = None
 
     def find(self, kind: Kind, exposed: str) -> Entry | None:
         return self.entries[kind].get(exposed)
@@ -116,7 +136,9 @@ class View:
         entry = self.entries["resource"].get(uri)
         if entry is not None:
             return entry.server, entry.name
-        head, plus, rest = uri.partition("+")
+        if self.curated is not None:
+            return self._find_in_set(uri, self.curated)
+        head, plus, rest = uri.partition(URI_SEPARATOR)
         for server in self.servers:
             if plus and server.slug == head:
                 return server, rest
@@ -126,43 +148,79 @@ class View:
         serving = [server for server in self.servers if "resources" in server.capabilities]
         return (serving[0], uri) if not matched and len(serving) == 1 else None
 
+    def _find_in_set(self, uri: str, curated: SetOffer) -> tuple[ServerEntry, str] | None:
+        """A set shows nothing but what is in it: an unlisted resource must be of one of its templates."""
+        head, plus, _ = uri.partition(URI_SEPARATOR)
+        begins = head + plus if plus and any(member.server == head for member in curated.members) else ""
+        matched = {
+            entry.server.id: entry
+            for template, entry in self._template_matchers()
+            if entry.exposed.startswith(begins) and template.matches(uri)
+        }
+        if len(matched) != 1:
+            return None
+        entry = next(iter(matched.values()))
+        return entry.server, uri if entry.exposed == entry.name else uri.removeprefix(begins)
+
+    def fingerprint(self, kind: Kind) -> bytes:
+        """Changes exactly when the list changes."""
+        digest = hashlib.sha256()
+        for page in self._paged(kind).modern:
+            digest.update(page)
+        return digest.digest()
+
+    def _paged(self, kind: Kind) -> _Pages:
+        pages = self._pages.get(kind)
+        if pages is None:
+            pages = self._pages[kind] = _paginate(kind, list(self.entries[kind].values()), self.ttl_ms)
+        return pages
+
     def page(self, kind: Kind, cursor: str | None, *, modern: bool) -> bytes:
         """The JSON of a list result.
 
         Raises:
             ProtocolError: a cursor that no list gave out.
         """
-        pages = self._pages.get(kind)
-        if pages is None:
-            pages = self._pages[kind] = _paginate(kind, list(self.entries[kind].values()), self.ttl_ms)
+        pages = self._paged(kind)
         made = pages.modern if modern else pages.legacy
         return made[0] if cursor is None else made[_page_after(pages.last_names, cursor)]
 
-    def _template_matchers(self) -> list[tuple[_Template, Entry]]:
+    def _template_matchers(self) -> list[tuple[UriTemplate, Entry]]:
         if self._matchers is None:
-            # By the server's own template: under a prefix it is found before it comes to this.
-            self._matchers = [(_Template(entry.name), entry) for entry in self.entries["template"].values()]
+            strict = self.curated is not None
+            self._matchers = [
+                (UriTemplate(name, strict=strict), entry) for name, entry in self.entries["template"].items()
+            ]
         return self._matchers
 
 
 class OrgCatalog:
-    """One organisation's servers in the snapshot, and the views made of them so far."""
+    """One organisation's servers and sets in the snapshot, and the views made of them so far."""
 
-    def __init__(self, servers: Iterable[ServerEntry], ttl_seconds: int) -> None:
+    def __init__(self, servers: Iterable[ServerEntry], ttl_seconds: int, sets: Iterable[SetOffer] = ()) -> None:
         self.servers = {server.slug: server for server in sorted(servers, key=lambda server: server.slug)}
+        self._sets = {made.slug: made for made in sets}
+        self._set_entries: dict[str, list[Entry]] = {}
         self._ttl_ms = ttl_seconds * 1000
-        self._views: OrderedDict[tuple[str | None, str], View] = OrderedDict()
+        self._views: OrderedDict[tuple[str, str], View] = OrderedDict()
 
-    def view(self, slug: str | None, principal: Principal) -> View | None:
-        """What `principal` sees at `/mcp` (`slug` is `None`) or at one server's address; `None` for no such server."""
-        if principal.place is not None and principal.place != place_of(slug):
+    def view(self, slug: str | None, principal: Principal, *, curated: bool = False) -> View | None:
+        """What `principal` sees at `/mcp` (`slug` is `None`), or at the address of one server or, if `curated`, set.
+
+        `None` where there is no such server or set.
+        """
+        place = place_of(slug, curated=curated)
+        if principal.place is not None and principal.place != place:
             return None
-        key = (slug, principal.grant)
+        key = (place, principal.grant)
         view = self._views.get(key)
         if view is None:
-            if slug is not None and slug not in self.servers:
+            if slug is not None and slug not in (self._sets if curated else self.servers):
                 return None
-            view = self._views[key] = self._compile(slug, principal)
+            made = (
+                self._compile_set(self._sets[slug], principal) if curated and slug else self._compile(slug, principal)
+            )
+            view = self._views[key] = made
             if len(self._views) > MAX_VIEWS:
                 self._views.popitem(last=False)
         return view
@@ -182,13 +240,52 @@ class OrgCatalog:
                 elif definition.kind in ("tool", "prompt"):
                     exposed = name
                 else:
-                    exposed = f"{server.slug}+{definition.name}" if definition.name in shared else definition.name
+                    exposed = (
+                        prefixed_uri(server.slug, definition.name) if definition.name in shared else definition.name
+                    )
                 # Two long names may be cut to one: the first in order keeps it, the other is never reached by it.
                 entries[definition.kind].setdefault(
                     exposed, Entry(definition.kind, exposed, definition.name, server, definition, definition.permission)
                 )
-        ttl_ms = min([self._ttl_ms, *(server.ttl_ms for server in servers if server.ttl_ms)])
-        return View(entries=entries, servers=servers, single=single, ttl_ms=ttl_ms)
+        return View(entries=entries, servers=servers, single=single, ttl_ms=self._ttl_of(servers))
+
+    def _compile_set(self, made: SetOffer, principal: Principal) -> View:
+        if made.slug not in self._set_entries:
+            self._set_entries[made.slug] = self._entries_of(made)
+        entries: dict[Kind, dict[str, Entry]] = {"tool": {}, "resource": {}, "template": {}, "prompt": {}}
+        servers: dict[str, ServerEntry] = {}
+        for entry in self._set_entries[made.slug]:
+            # A key that may use some tools only may use those in a set, whatever they are called there.
+            if _visible(principal, entry.definition, prefixed(entry.server.slug, entry.name)):
+                entries[entry.kind][entry.exposed] = entry
+                servers[entry.server.slug] = entry.server
+        used = tuple(servers.values())
+        return View(entries=entries, servers=used, single=None, ttl_ms=self._ttl_of(used), curated=made)
+
+    def _entries_of(self, made: SetOffer) -> list[Entry]:
+        """What a set offers, named before anybody's permissions: a name means the same to everybody."""
+        offers: dict[str, dict[tuple[Kind, str], Definition]] = {
+            slug: {(definition.kind, definition.name): definition for definition in server.definitions}
+            for slug, server in self.servers.items()
+        }
+        entries: list[Entry] = []
+        for chosen in resolve(made.members, offers).chosen:
+            definition = offers[chosen.server][chosen.kind, chosen.name]
+            entries.append(
+                Entry(
+                    chosen.kind,
+                    chosen.exposed,
+                    chosen.name,
+                    self.servers[chosen.server],
+                    definition,
+                    definition.permission,
+                    shape(definition, chosen.choice),
+                )
+            )
+        return entries
+
+    def _ttl_of(self, servers: Iterable[ServerEntry]) -> int:
+        return min([self._ttl_ms, *(server.ttl_ms for server in servers if server.ttl_ms)])
 
 
 class Catalog:
@@ -205,10 +302,11 @@ class Catalog:
         self._organisations: dict[str, OrgCatalog] = {}
         self._visitors: dict[str, Principal] = {}
 
-    def replace(self, org_id: str, offers: Sequence[ServerOffer]) -> None:
+    def replace(self, org_id: str, offers: Sequence[ServerOffer], sets: Sequence[SetOffer] = ()) -> None:
         servers = [compile_server(offer) for offer in offers]
-        self._organisations[org_id] = OrgCatalog([*servers, self._own(org_id)], self._ttl_seconds)
-        self._open_to_visitors(org_id, [place_of(server.slug) for server in servers if server.public])
+        self._organisations[org_id] = OrgCatalog([*servers, self._own(org_id)], self._ttl_seconds, sets)
+        public = [place_of(server.slug) for server in servers if server.public]
+        self._open_to_visitors(org_id, [*public, *(place_of(made.slug, curated=True) for made in sets if made.public)])
 
     def visitor(self, place: str) -> Principal | None:
         """Who a caller without a credential is at an address like `servers/notes`; `None` where it is not public."""
@@ -227,6 +325,10 @@ class Catalog:
             catalog = self._organisations[org_id] = OrgCatalog([self._own(org_id)], self._ttl_seconds)
         return catalog
 
+    def servers(self) -> list[ServerEntry]:
+        """Every server, over all organisations."""
+        return [server for catalog in self._organisations.values() for server in catalog.servers.values()]
+
     def connections(self) -> dict[str, Connection]:
         """Every server's connection by server id, over all organisations."""
         return {
@@ -236,9 +338,11 @@ class Catalog:
         }
 
 
-def place_of(slug: str | None) -> str:
+def place_of(slug: str | None, *, curated: bool = False) -> str:
     """The name of an address for `Principal.place`; empty for `/mcp`, which is nobody's only one."""
-    return f"servers/{slug}" if slug is not None else ""
+    if slug is None:
+        return ""
+    return f"sets/{slug}" if curated else f"servers/{slug}"
 
 
 def compile_server(offer: ServerOffer) -> ServerEntry:
@@ -257,16 +361,8 @@ def compile_server(offer: ServerOffer) -> ServerEntry:
             for item in offer.offered
             if (definition := read_definition(item.kind, item.name, item.definition)) is not None
         ),
+        prices=offer.prices,
     )
-
-
-def prefixed(slug: str, name: str) -> str:
-    """The name on `/mcp`; one that would be longer than clients accept is cut and made unique by a hash."""
-    full = f"{slug}{protocol.SEPARATOR}{name}"
-    if len(full) <= protocol.MAX_NAME:
-        return full
-    digest = hashlib.sha256(full.encode()).hexdigest()[:8]
-    return f"{full[: protocol.MAX_NAME - 9]}_{digest}"
 
 
 def _visible(principal: Principal, definition: Definition, name: str) -> bool:
@@ -302,7 +398,7 @@ def _paginate(kind: Kind, entries: list[Entry], ttl_ms: int) -> _Pages:
         cursor = b',"nextCursor":' + encode(_cursor(page[-1].exposed)) if more else b""
         last_names.append(page[-1].exposed if page else "")
         for made, era in ((legacy, False), (modern, True)):
-            items = b",".join(entry.definition.listed(entry.exposed, modern=era) for entry in page)
+            items = b",".join(entry.shown.listed(entry.exposed, modern=era) for entry in page)
             tail = b',"resultType":"complete","ttlMs":%d,"cacheScope":"private"' % ttl_ms if era else b""
             made.append(b'{"%b":[%b]%b%b}' % (key.encode(), items, cursor, tail))
     return _Pages(tuple(legacy), tuple(modern), tuple(last_names))
@@ -323,32 +419,3 @@ def _page_after(last_names: Sequence[str], cursor: str) -> int:
 
 def _no_page() -> int:
     raise ProtocolError(protocol.INVALID_PARAMS, "Unknown cursor: list again from the start, without a cursor.")
-
-
-class _Template:
-    """An RFC 6570 template, as far as telling servers apart needs it: an expression matches any text but none.
-
-    Servers choose templates and callers choose URIs, so matching is linear, which a regular expression's is not.
-    """
-
-    __slots__ = ("_head", "_middle", "_tail")
-
-    def __init__(self, template: str) -> None:
-        head, *rest = re.split(r"\{[^{}]*\}", template)
-        self._head = head
-        self._tail = rest.pop() if rest else None
-        self._middle = rest
-
-    def matches(self, uri: str) -> bool:
-        if self._tail is None:
-            return uri == self._head
-        if not uri.startswith(self._head):
-            return False
-        place = len(self._head)
-        for literal in self._middle:
-            # The earliest place leaves the most for what follows.
-            found = uri.find(literal, place + 1)
-            if found < 0:
-                return False
-            place = found + len(literal)
-        return uri.endswith(self._tail) and len(uri) - len(self._tail) > place

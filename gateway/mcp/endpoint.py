@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import structlog
 
@@ -18,7 +18,6 @@ from gateway.mcp.upstream.port import Answer
 from registry.core.errors import Forbidden, GatehouseError, Unauthenticated
 
 if TYPE_CHECKING:
-    from gateway.mcp.handler import Address, Handler
     from gateway.mcp.headers import RawHeaders
 
 Scope = MutableMapping[str, Any]
@@ -40,7 +39,25 @@ _EVENTS = (
 )
 
 
-class McpEndpoint:
+A = TypeVar("A")
+A_contra = TypeVar("A_contra", contravariant=True)
+
+
+class Exchanges(Protocol[A_contra]):
+    """What exchanges with one kind of address mean: `handler.Handler`, `sse_clients.SseClients`."""
+
+    async def handle(
+        self,
+        method: str,
+        address: A_contra,
+        raw_headers: RawHeaders,
+        body: bytes,
+        receive: Receive | None,
+        client: Callable[[], str],
+    ) -> Answer: ...
+
+
+class McpEndpoint(Generic[A]):
     """Answers exchanges with an MCP address.
 
     Args:
@@ -49,13 +66,15 @@ class McpEndpoint:
         client_of: the client's address.
     """
 
-    def __init__(self, handler: Handler, hosts: Hosts, max_body_bytes: int, client_of: Callable[[Scope], str]) -> None:
+    def __init__(
+        self, handler: Exchanges[A], hosts: Hosts, max_body_bytes: int, client_of: Callable[[Scope], str]
+    ) -> None:
         self._handler = handler
         self._hosts = hosts
         self._max_body_bytes = max_body_bytes
         self._client_of = client_of
 
-    async def serve(self, address: Address, scope: Scope, receive: Receive, send: Send) -> None:
+    async def serve(self, address: A, scope: Scope, receive: Receive, send: Send) -> None:
         identifier = b""
         try:
             self._guard(scope["headers"])
@@ -164,10 +183,10 @@ async def _write(answer: Answer, send: Send) -> None:
         return
     headers = [*(_JSON if answer.large else _EVENTS), *answer.headers]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await _write_stream(answer.stream, send, large=answer.large)
+    await _write_stream(answer.stream, answer, send)
 
 
-async def _write_stream(stream: AsyncIterator[bytes], send: Send, *, large: bool) -> None:
+async def _write_stream(stream: AsyncIterator[bytes], answer: Answer, send: Send) -> None:
     try:
         async for chunk in stream:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
@@ -175,10 +194,10 @@ async def _write_stream(stream: AsyncIterator[bytes], send: Send, *, large: bool
         # It may only have withdrawn its request, and still be there to see the end of the answer.
         pass
     except ProtocolError as error:
-        if large:
+        if answer.large:
             # Half a body has gone out: only breaking the connection tells the client that it is not whole.
             raise
-        failure = sse.frame(envelope.error(b"", error))
+        failure = sse.frame(envelope.error(answer.id, error))
         await send({"type": "http.response.body", "body": failure, "more_body": True})
     finally:
         await translate.close(stream)

@@ -71,7 +71,7 @@ encode = msgspec.json.Encoder().encode
 _decode_message = msgspec.json.Decoder(Message).decode
 decode_params = msgspec.json.Decoder(Params).decode
 decode_text = msgspec.json.Decoder(str).decode
-decode_error = msgspec.json.Decoder(ErrorObject).decode
+_decode_error = msgspec.json.Decoder(ErrorObject).decode
 decode_tool_result = msgspec.json.Decoder(ToolResult).decode
 
 
@@ -81,6 +81,14 @@ def decode_message(data: bytes) -> Message:
         # Parts that stay unparsed are not looked into, and nobody is to be sent what is no text.
         data.decode()
     return _decode_message(data)
+
+
+def decode_error(raw: msgspec.Raw) -> ErrorObject:
+    """A message's error; one that has not the form of one counts as an internal error."""
+    try:
+        return _decode_error(raw)
+    except UNREADABLE:
+        return ErrorObject(message="The server's error is malformed.")
 
 
 def parse(body: bytes) -> Message:

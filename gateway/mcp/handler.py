@@ -33,6 +33,7 @@ _MODERN = tuple(version.encode() for version in protocol.MODERN_VERSIONS)
 _LEGACY = tuple(version.encode() for version in protocol.LEGACY_VERSIONS)
 MAX_CAPABILITIES = 8 * 1024
 """Of a legacy client; they travel in its session id, which is a header."""
+_COLLECTIONS = (("/servers/", False), ("/sets/", True))
 _ALLOW_POST = ((b"allow", b"POST"),)
 
 
@@ -48,13 +49,14 @@ class Authenticator(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Which MCP endpoint was addressed: all servers (`slug` is `None`), or one."""
+    """Which MCP endpoint was addressed: all servers (`slug` is `None`), one, or a set (`curated`)."""
 
     slug: str | None
+    curated: bool = False
 
     @property
     def place(self) -> str:
-        return place_of(self.slug)
+        return place_of(self.slug, curated=self.curated)
 
 
 class Meta(msgspec.Struct, gc=False):
@@ -72,10 +74,11 @@ def address_of(path: str) -> Address | None:
     """The MCP endpoint at a path, `None` if the path is none."""
     if path in ("/mcp", "/mcp/"):
         return Address(None)
-    if path.startswith("/servers/"):
-        slug, slash, rest = path[len("/servers/") :].partition("/")
-        if slug and slash and rest in ("mcp", "mcp/"):
-            return Address(slug)
+    for begins, curated in _COLLECTIONS:
+        if path.startswith(begins):
+            slug, slash, rest = path[len(begins) :].partition("/")
+            if slug and slash and rest in ("mcp", "mcp/"):
+                return Address(slug, curated)
     return None
 
 
@@ -104,20 +107,34 @@ class Handler:
             Unauthenticated: no good credential.
             ClientGone: nobody is left to answer.
         """
-        principal = self._authenticator.cached(raw_headers)
-        if principal is None:
-            try:
-                principal = await self._identify(address, raw_headers, client)
-            except TooManyVisits as error:
-                return _too_many(body, error)
-        view = self._router.catalog.of(principal.org_id).view(address.slug, principal)
+        try:
+            principal = await self.identify(address, raw_headers, client)
+        except TooManyVisits as error:
+            return too_many(body, error)
+        answer = await self.answer(principal, method, address, raw_headers, body, receive)
+        if principal.place is not None and answer.stream is not None:
+            answer.stream = self._visits.staying(client(), answer.stream)
+        return answer
+
+    async def answer(
+        self,
+        principal: Principal,
+        method: str,
+        address: Address,
+        raw_headers: RawHeaders,
+        body: bytes,
+        receive: Receive | None,
+    ) -> Answer:
+        """Answer one exchange of a known caller. Raises `ClientGone`."""
+        view = self._router.catalog.of(principal.org_id).view(address.slug, principal, curated=address.curated)
         if view is None:
-            missing = ProtocolError(protocol.INVALID_REQUEST, f"There is no server {address.slug!r} here.", status=404)
+            what = "set" if address.curated else "server"
+            missing = ProtocolError(protocol.INVALID_REQUEST, f"There is no {what} {address.slug!r} here.", status=404)
             return _refused(b"", missing, modern=True)
         given = headers.read(raw_headers)
         modern = given.version is not None and given.version not in _LEGACY
         if method != "POST":
-            return self._other_method(method, principal, given, receive, modern=modern)
+            return self._other_method(method, principal, view, given, receive, modern=modern)
         identifier = b""
         try:
             message = envelope.parse(body)
@@ -128,8 +145,21 @@ class Handler:
         except ProtocolError as error:
             return _refused(identifier, error, modern=modern)
 
-    async def _identify(self, address: Address, raw_headers: RawHeaders, client: Callable[[], str]) -> Principal:
-        """Who is calling. Only a request without any credential is a visit; a wrong one is never taken for none."""
+    def serves(self, principal: Principal, address: Address) -> bool:
+        """Whether there is something at this address for this caller."""
+        view = self._router.catalog.of(principal.org_id).view(address.slug, principal, curated=address.curated)
+        return view is not None
+
+    async def identify(self, address: Address, raw_headers: RawHeaders, client: Callable[[], str]) -> Principal:
+        """Who is calling. Only a request without any credential is a visit; a wrong one is never taken for none.
+
+        Raises:
+            Unauthenticated: no good credential.
+            TooManyVisits: too many without one.
+        """
+        principal = self._authenticator.cached(raw_headers)
+        if principal is not None:
+            return principal
         try:
             return await self._authenticator.authenticate(raw_headers)
         except CredentialMissing:
@@ -180,7 +210,10 @@ class Handler:
         capabilities = session.capabilities
         level = session.log_level
         request = Request(principal, view, message, params, False, session, given, capabilities, receive, size, level)
-        return await self._router.handle(request)
+        answer = await self._router.handle(request)
+        if answer.stream is not None and not answer.large:
+            answer.stream = session.replay.record(answer.stream)
+        return answer
 
     def _initialize(self, principal: Principal, view: View, message: Message) -> Answer:
         params = params_of(message)
@@ -223,7 +256,7 @@ class Handler:
                 flight.end(ClientGone())
 
     def _other_method(
-        self, method: str, principal: Principal, given: McpHeaders, receive: Receive | None, *, modern: bool
+        self, method: str, principal: Principal, view: View, given: McpHeaders, receive: Receive | None, *, modern: bool
     ) -> Answer:
         if modern or method not in ("GET", "DELETE"):
             return Answer(status=405, headers=_ALLOW_POST)
@@ -234,7 +267,10 @@ class Handler:
         if method == "DELETE":
             self._sessions.end(principal, session)
             return Answer(status=204)
-        return self._router.listen(principal, receive)
+        again = session.replay.resume(given.last_event_id) if given.last_event_id else None
+        if again is not None:
+            return self._router.attend(principal, receive, again)
+        return self._router.listen(principal, view, session, receive)
 
 
 def _meta_of(params: Params) -> Meta:
@@ -262,7 +298,8 @@ def _unsupported(requested: str) -> ProtocolError:
     )
 
 
-def _too_many(body: bytes, error: TooManyVisits) -> Answer:
+def too_many(body: bytes, error: TooManyVisits) -> Answer:
+    """The answer to a caller without a credential who comes too often."""
     try:
         identifier = bytes(envelope.parse(body).id)
     except ProtocolError:

@@ -1,55 +1,102 @@
-"""Change notices: telling the clients of an organisation that their lists are different now.
+"""Change notices: telling clients that their lists, or resources they watch, are different now.
 
-Legacy clients hear it on their GET stream, modern ones on `subscriptions/listen`. Streams are bounded: a reader that
-does not keep up is ended, and lists again when it comes back.
+Legacy clients hear it on their GET stream, modern ones on `subscriptions/listen`. A client is told only of changes in
+what it sees. Streams are bounded: a reader that does not keep up is ended, and lists again when it comes back.
+What servers announce is heard by `gateway.mcp.watch`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from gateway.mcp import envelope, protocol, sse
-from gateway.mcp.envelope import Params, encode
+from gateway.mcp.envelope import Params, ProtocolError, encode, object_param
+
+if TYPE_CHECKING:
+    from gateway.mcp.catalog import View
+    from registry.servers.connection import Kind
 
 KEEP_ALIVE_SECONDS = 15.0
 MAX_WAITING = 64
+MAX_SUBSCRIPTIONS = 1000
+"""Resources that one stream may watch."""
 
+RESOURCE_UPDATED = "notifications/resources/updated"
 LIST_CHANGED = {
     "toolsListChanged": "notifications/tools/list_changed",
     "promptsListChanged": "notifications/prompts/list_changed",
     "resourcesListChanged": "notifications/resources/list_changed",
 }
+_KINDS: dict[str, tuple[Kind, ...]] = {
+    "notifications/tools/list_changed": ("tool",),
+    "notifications/prompts/list_changed": ("prompt",),
+    "notifications/resources/list_changed": ("resource", "template"),
+}
+
+Watched = Mapping[tuple[str, str], str]
+"""The URI that the client knows, by server id and the server's own URI."""
 
 
 class Listener:
-    """One open stream of notices."""
+    """One open stream of notices.
 
-    __slots__ = ("org_id", "queue", "subscription", "wanted")
+    Args:
+        current: what the client sees now; `None` if it sees nothing any more.
+        wanted: the methods it wants to hear of.
+        watched: the resources it watches; may change while the stream is open.
+        subscription: the id of a modern client's request.
+    """
 
-    def __init__(self, org_id: str, wanted: frozenset[str], subscription: bytes | None) -> None:
+    __slots__ = ("_current", "_seen", "_subscription", "org_id", "queue", "wanted", "watched")
+
+    def __init__(
+        self,
+        org_id: str,
+        current: Callable[[], View | None],
+        wanted: frozenset[str],
+        watched: Watched,
+        subscription: bytes | None,
+    ) -> None:
         self.org_id = org_id
         self.wanted = wanted
-        self.subscription = subscription
+        self.watched = watched
         self.queue: asyncio.Queue[bytes | None] = asyncio.Queue(MAX_WAITING)
+        self._current = current
+        self._subscription = subscription
+        self._seen = {method: self._fingerprint(method) for method in wanted}
 
-    def put(self, method: str) -> None:
-        if method not in self.wanted:
-            return
-        try:
-            self.queue.put_nowait(sse.frame(envelope.notification(method, self._params())))
-        except asyncio.QueueFull:
-            self.end()
+    def lists_changed(self) -> None:
+        for method in self.wanted:
+            fingerprint = self._fingerprint(method)
+            if fingerprint != self._seen[method]:
+                self._seen[method] = fingerprint
+                self._put(method, {})
+
+    def resource_updated(self, server_id: str, uri: str) -> None:
+        known = self.watched.get((server_id, uri))
+        if known is not None:
+            self._put(RESOURCE_UPDATED, {"uri": msgspec.Raw(encode(known))})
 
     def end(self) -> None:
         while self.queue.full():
             self.queue.get_nowait()
         self.queue.put_nowait(None)
 
-    def _params(self) -> Params | None:
-        return None if self.subscription is None else _subscription(self.subscription)
+    def _fingerprint(self, method: str) -> tuple[bytes, ...]:
+        view = self._current()
+        return () if view is None else tuple(view.fingerprint(kind) for kind in _KINDS[method])
+
+    def _put(self, method: str, params: Params) -> None:
+        if self._subscription is not None:
+            params = {**_subscription(self._subscription), **params}
+        try:
+            self.queue.put_nowait(sse.frame(envelope.notification(method, params or None)))
+        except asyncio.QueueFull:
+            self.end()
 
 
 class Notices:
@@ -57,37 +104,61 @@ class Notices:
 
     def __init__(self) -> None:
         self._listeners: set[Listener] = set()
+        self._on_wanted: list[Callable[[set[str]], None]] = []
 
     def __len__(self) -> int:
         return len(self._listeners)
 
+    def on_wanted(self, tell: Callable[[set[str]], None]) -> None:
+        """Call `tell` with the servers whose watched resources have changed; see `wanted_of`."""
+        self._on_wanted.append(tell)
+
+    def wanted_of(self, server_id: str) -> set[str]:
+        """The server's resources that some client watches."""
+        return {uri for listener in self._listeners for server, uri in listener.watched if server == server_id}
+
     def lists_changed(self, org_id: str) -> None:
         for listener in tuple(self._listeners):
             if listener.org_id == org_id:
-                for method in LIST_CHANGED.values():
-                    listener.put(method)
+                listener.lists_changed()
+
+    def resource_updated(self, server_id: str, uri: str) -> None:
+        for listener in tuple(self._listeners):
+            listener.resource_updated(server_id, uri)
+
+    def watched_changed(self, servers: set[str]) -> None:
+        for tell in self._on_wanted if servers else ():
+            tell(servers)
 
     def end_all(self) -> None:
         for listener in tuple(self._listeners):
             listener.end()
 
-    async def stream(self, org_id: str) -> AsyncIterator[bytes]:
+    def stream(self, org_id: str, current: Callable[[], View | None], watched: Watched) -> AsyncIterator[bytes]:
         """A legacy client's GET stream."""
-        listener = Listener(org_id, frozenset(LIST_CHANGED.values()), None)
+        listener = Listener(org_id, current, frozenset(LIST_CHANGED.values()), watched, None)
         # The first byte makes the response begin, so that the client knows that it is heard.
-        async for event in self._events(listener, sse.KEEP_ALIVE):
-            yield event
+        return self._events(listener, sse.KEEP_ALIVE)
 
-    async def listen(self, org_id: str, identifier: bytes, asked: Params) -> AsyncIterator[bytes]:
+    def listen(
+        self, org_id: str, current: Callable[[], View | None], identifier: bytes, params: Params
+    ) -> AsyncIterator[bytes]:
         """A modern subscription: acknowledged with what it will really hear, ended by its empty result.
 
-        Args:
-            asked: the request's `notifications`.
+        Raises:
+            ProtocolError: `notifications` is no object.
         """
-        granted = {name: True for name in LIST_CHANGED if bytes(asked.get(name, msgspec.Raw())) == b"true"}
+        asked = object_param(params, "notifications")
+        granted: dict[str, object] = {name: True for name in LIST_CHANGED if bytes(asked.get(name, b"")) == b"true"}
+        methods = frozenset(LIST_CHANGED[name] for name in granted)
+        watched = _watched(current(), asked)
+        if watched:
+            granted["resourceSubscriptions"] = list(watched.values())
         acknowledgement = {**_subscription(identifier), "notifications": msgspec.Raw(encode(granted))}
-        listener = Listener(org_id, frozenset(LIST_CHANGED[name] for name in granted), identifier)
         first = sse.frame(envelope.notification("notifications/subscriptions/acknowledged", acknowledgement))
+        return self._subscribed(Listener(org_id, current, methods, watched, identifier), first, identifier)
+
+    async def _subscribed(self, listener: Listener, first: bytes, identifier: bytes) -> AsyncIterator[bytes]:
         async for event in self._events(listener, first):
             yield event
         ending = encode({"resultType": "complete", **_subscription(identifier)})
@@ -95,6 +166,7 @@ class Notices:
 
     async def _events(self, listener: Listener, first: bytes) -> AsyncIterator[bytes]:
         self._listeners.add(listener)
+        self.watched_changed({server for server, _ in listener.watched})
         try:
             yield first
             while True:
@@ -108,6 +180,30 @@ class Notices:
                 yield event
         finally:
             self._listeners.discard(listener)
+            self.watched_changed({server for server, _ in listener.watched})
+
+
+def watchable(view: View, uri: str) -> tuple[str, str] | None:
+    """Server id and own URI of a resource whose changes can be watched, by the URI that the client knows."""
+    found = view.find_resource(uri)
+    if found is None:
+        return None
+    server, own = found
+    resources = server.capabilities.get("resources")
+    return (server.id, own) if isinstance(resources, dict) and "subscribe" in resources else None
+
+
+def _watched(view: View | None, asked: Params) -> dict[tuple[str, str], str]:
+    raw = asked.get("resourceSubscriptions")
+    if view is None or raw is None:
+        return {}
+    try:
+        uris = msgspec.json.decode(raw, type=list[str])
+    except msgspec.DecodeError:
+        raise ProtocolError(protocol.INVALID_PARAMS, "resourceSubscriptions must be a list of URIs.") from None
+    if len(uris) > MAX_SUBSCRIPTIONS:
+        raise ProtocolError(protocol.INVALID_PARAMS, f"More than {MAX_SUBSCRIPTIONS} resources cannot be watched.")
+    return {place: uri for uri in uris if (place := watchable(view, uri)) is not None}
 
 
 def _subscription(identifier: bytes) -> Params:

@@ -46,6 +46,11 @@ class Parking(Generic[T]):
         self._slots[handle] = _Slot(value, give_up, timer)
         return handle
 
+    def get(self, handle: str) -> T | None:
+        """What is parked, which stays there."""
+        slot = self._slots.get(handle)
+        return None if slot is None else slot.value
+
     def take(self, handle: str) -> T | None:
         """What was parked, once."""
         slot = self._slots.pop(handle, None)

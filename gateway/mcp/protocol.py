@@ -52,8 +52,5 @@ HTTP_STATUS: Final = {
 }
 """Status of a modern answer that carries this error; every other error travels with 200."""
 
-SEPARATOR: Final = "__"
-MAX_NAME: Final = 64
-
 NAMED_BY: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 """The parameter that `Mcp-Name` mirrors, per method."""

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from gateway.mcp.catalog import Catalog
     from gateway.mcp.notices import Notices
     from gateway.mcp.upstream.manager import Upstreams
+    from gateway.mcp.watch import Watches
     from registry.servers.connection import ServerOffer
+    from registry.sets.members import SetOffer
 
 log = structlog.get_logger(__name__)
 
@@ -23,15 +25,18 @@ RETRY_SECONDS = 1.0
 
 
 class OfferSource(Protocol):
-    async def load(self, org_id: str | None) -> Sequence[ServerOffer]:
-        """The stored offers of one organisation, or of all."""
+    async def load(self, org_id: str | None) -> tuple[Sequence[ServerOffer], Sequence[SetOffer]]:
+        """The stored offers and sets of one organisation, or of all."""
         ...
 
 
 class CatalogRefresh:
     """Reloads organisations that were announced as changed, one after the other, each once per burst of changes."""
 
-    def __init__(self, source: OfferSource, catalog: Catalog, upstreams: Upstreams, notices: Notices) -> None:
+    def __init__(
+        self, source: OfferSource, catalog: Catalog, upstreams: Upstreams, notices: Notices, watches: Watches
+    ) -> None:
+        self._watches = watches
         self._source = source
         self._catalog = catalog
         self._upstreams = upstreams
@@ -45,10 +50,15 @@ class CatalogRefresh:
     async def start(self) -> None:
         """Load everything, then follow changes."""
         offers: dict[str, list[ServerOffer]] = {}
-        for offer in await self._source.load(None):
+        sets: dict[str, list[SetOffer]] = {}
+        all_offers, all_sets = await self._source.load(None)
+        for offer in all_offers:
             offers.setdefault(offer.connection.org_id, []).append(offer)
-        for org_id, of_org in offers.items():
-            self._catalog.replace(org_id, of_org)
+        for made in all_sets:
+            sets.setdefault(made.org_id, []).append(made)
+        for org_id in {*offers, *sets}:
+            self._catalog.replace(org_id, offers.get(org_id, ()), sets.get(org_id, ()))
+        self._watches.follow()
         self._task = asyncio.create_task(self._follow())
 
     async def stop(self) -> None:
@@ -77,7 +87,7 @@ class CatalogRefresh:
             self._reloading = True
             for org_id in changed:
                 try:
-                    self._catalog.replace(org_id, await self._source.load(org_id))
+                    self._catalog.replace(org_id, *await self._source.load(org_id))
                 except Exception:
                     # The snapshot stays as it was, which is better than none; the change is not forgotten.
                     log.exception("the catalog could not be reloaded, trying again", org_id=org_id)
@@ -87,6 +97,7 @@ class CatalogRefresh:
                     continue
                 self._notices.lists_changed(org_id)
             self._upstreams.keep_only(set(self._catalog.connections()))
+            self._watches.follow()
             self._reloading = False
             for future in waiting:
                 if not future.done():

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
@@ -19,9 +19,11 @@ from gateway.mcp.catalog import LIST_KEYS, Entry, ServerEntry, View
 from gateway.mcp.envelope import UNREADABLE, Params, ProtocolError, encode, object_param, text_param
 from gateway.mcp.flights import ClientGone, Flight, Receive
 from gateway.mcp.log_levels import LEVELS
+from gateway.mcp.notices import MAX_SUBSCRIPTIONS, watchable
 from gateway.mcp.policies.permission import PERMISSION
 from gateway.mcp.policies.policy import Attempt
 from gateway.mcp.rounds import request_in_rounds
+from gateway.mcp.tasks import METHODS as TASK_METHODS
 from gateway.mcp.upstream.port import Answer, OutcomeUnknown, Outgoing
 from gateway.mcp.upstream.probe import whole
 from registry.core.version import VERSION
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from gateway.mcp.notices import Notices
     from gateway.mcp.request import Request
     from gateway.mcp.request_state import RequestStates
+    from gateway.mcp.sessions import LegacySession
+    from gateway.mcp.tasks import TaskIds
     from gateway.mcp.upstream.manager import Upstreams
     from registry.identity.principal import Principal
 
@@ -47,12 +51,14 @@ class Router:
         keeping: CallKeeping,
         notices: Notices,
         states: RequestStates,
+        tasks: TaskIds,
     ) -> None:
         self.catalog = catalog
         self._upstreams = upstreams
         self._keeping = keeping
         self._notices = notices
         self._states = states
+        self._tasks = tasks
 
     async def handle(self, request: Request) -> Answer:
         """Answer one request.
@@ -72,22 +78,36 @@ class Router:
         if request.modern and method == "server/discover":
             return Answer(body=envelope.result(request.id, discover_result(request.view)))
         if request.modern and method == "subscriptions/listen":
-            asked = object_param(request.params, "notifications")
-            events = self._notices.listen(request.principal.org_id, request.id, asked)
-            return Answer(stream=self._attended(request.principal, request.receive, events))
+            current = self._current(request.principal, request.view)
+            events = self._notices.listen(request.principal.org_id, current, request.id, request.params)
+            return Answer(stream=self.attended(request.principal, request.receive, events))
         if method == "completion/complete":
             return await self._complete(request)
+        if request.modern and method in TASK_METHODS:
+            return await self._task(request)
         if not request.modern and method == "ping":
             return Answer(body=envelope.result(request.id, b"{}"))
+        if request.session is not None and method in ("resources/subscribe", "resources/unsubscribe"):
+            return self._subscribe(request, request.session, on=method == "resources/subscribe")
         if not request.modern and method == "logging/setLevel":
             return self._set_level(request)
         raise ProtocolError(protocol.METHOD_NOT_FOUND, f"Method {method!r} is not supported here.")
 
-    def listen(self, principal: Principal, receive: Receive | None) -> Answer:
+    def listen(self, principal: Principal, view: View, session: LegacySession, receive: Receive | None) -> Answer:
         """A legacy client's GET stream."""
-        return Answer(stream=self._attended(principal, receive, self._notices.stream(principal.org_id)))
+        events = self._notices.stream(principal.org_id, self._current(principal, view), session.subscriptions)
+        return Answer(stream=self.attended(principal, receive, events))
 
-    async def _attended(
+    def attend(self, principal: Principal, receive: Receive | None, events: AsyncIterator[bytes]) -> Answer:
+        """A stream of events that lasts as long as its client listens."""
+        return Answer(stream=self.attended(principal, receive, events))
+
+    def _current(self, principal: Principal, view: View) -> Callable[[], View | None]:
+        """What the caller sees at this address now, whenever it is asked."""
+        slug = view.single.slug if view.single is not None else view.curated.slug if view.curated is not None else None
+        return lambda: self.catalog.of(principal.org_id).view(slug, principal, curated=view.curated is not None)
+
+    async def attended(
         self, principal: Principal, receive: Receive | None, events: AsyncIterator[bytes]
     ) -> AsyncIterator[bytes]:
         """A stream without a deadline of its own, ended when its client goes away."""
@@ -108,7 +128,10 @@ class Router:
         method = request.message.method
         name = text_param(request.params, protocol.NAMED_BY[method])
         server, entry, upstream_name = _find(request, method, name)
-        attempt = Attempt(request.principal, method, name, server, entry, request.params)
+        params = request.params
+        if entry is not None and entry.shaping is not None:
+            params = entry.shaping.apply(params)
+        attempt = Attempt(request.principal, method, name, server, entry, params)
         call = CallUnderWay(self._keeping, request, attempt)
         try:
             if self._keeping.recorder.full:
@@ -122,7 +145,7 @@ class Router:
             await self._durable()
             raise failure from None
         if answer.stream is not None:
-            answer.stream = call.follow(answer.stream, answer)
+            answer.stream, answer.id = call.follow(answer.stream, answer), request.id
             return answer
         call.finish(answer.outcome, answer.error_code, len(answer.body))
         await self._durable()
@@ -133,7 +156,7 @@ class Router:
             await self._keeping.recorder.written()
 
     async def _send(self, request: Request, attempt: Attempt, upstream_name: str) -> Answer:
-        params = request.params
+        params = attempt.params
         if upstream_name != attempt.name:
             params = {**params, protocol.NAMED_BY[attempt.method]: msgspec.Raw(encode(upstream_name))}
         server = attempt.server
@@ -148,6 +171,7 @@ class Router:
             self._keeping.recheck(attempt)
             answer = await self._ask(request, server, outgoing)
         self._states.seal(answer, outgoing, server.id)
+        self._tasks.seal(answer, request.principal, server.id)
         return answer
 
     async def _ask(self, request: Request, server: ServerEntry, outgoing: Outgoing) -> Answer:
@@ -161,16 +185,41 @@ class Router:
     async def _complete(self, request: Request) -> Answer:
         """Suggestions for an argument of a prompt or a resource template, from the server that has it."""
         server, params = _completion_target(request)
+        return await self._relay(request, server, params, None)
+
+    async def _task(self, request: Request) -> Answer:
+        """Ask after a task, or change it, at the server that runs it."""
+        if not request.principal.may("mcp:tools:call"):
+            raise ProtocolError(protocol.INVALID_REQUEST, "This needs the permission mcp:tools:call.", status=403)
+        sealed = text_param(request.params, "taskId")
+        if request.headers.name is not None and headers.decode_value(request.headers.name) != sealed:
+            raise ProtocolError(protocol.HEADER_MISMATCH, "Mcp-Name must equal the task id in the body.", status=400)
+        server_id, task_id = self._tasks.open(request.principal, sealed)
+        server = next((server for server in request.view.servers if server.id == server_id), None)
+        if server is None:
+            raise ProtocolError(protocol.INVALID_PARAMS, f"Unknown task: {sealed[:100]}")
+        params = {**request.params, "taskId": msgspec.Raw(encode(task_id))}
+        answer = await self._relay(request, server, params, task_id)
+        self._tasks.seal(answer, request.principal, server_id)
+        return answer
+
+    async def _relay(self, request: Request, server: ServerEntry, params: Params, name: str | None) -> Answer:
+        """Pass on a request that is no call: nothing is paid or recorded for it."""
         flight = Flight(
             request.receive,
             request.principal.org_id,
             asyncio.get_running_loop().time() + server.connection.deadlines.first_byte,
             lambda: OutcomeUnknown(server.slug, "it did not answer within its deadline"),
+            stoppable=True,
         )
+        method = request.message.method
+        self._keeping.recheck(Attempt(request.principal, method, method, server, None, request.params))
         self._keeping.flights.take_off(flight)
         try:
-            outgoing = _outgoing(request, server, request.message.method, params, None)
+            outgoing = _outgoing(request, server, method, params, name)
             answer = await self._upstreams.get(server.connection).request(outgoing)
+            if answer.stream is None:
+                return answer
             # Suggestions are small: read whole, they need no flight of their own once they are on their way back.
             return Answer(body=translate.with_id(request.id)(await whole(answer)))
         except asyncio.CancelledError as error:
@@ -179,6 +228,20 @@ class Router:
             raise OutcomeUnknown(server.slug, "its answer cannot be read") from None
         finally:
             self._keeping.flights.land(flight)
+
+    def _subscribe(self, request: Request, session: LegacySession, *, on: bool) -> Answer:
+        uri = text_param(request.params, "uri")
+        place = watchable(request.view, uri)
+        if place is None or not request.principal.may("mcp:resources:read"):
+            raise ProtocolError(protocol.RESOURCE_NOT_FOUND, f"No resource to watch: {uri}", data={"uri": uri})
+        if not on:
+            session.subscriptions.pop(place, None)
+        elif len(session.subscriptions) >= MAX_SUBSCRIPTIONS:
+            raise ProtocolError(protocol.INVALID_PARAMS, f"More than {MAX_SUBSCRIPTIONS} resources cannot be watched.")
+        else:
+            session.subscriptions[place] = uri
+        self._notices.watched_changed({place[0]})
+        return Answer(body=envelope.result(request.id, b"{}"))
 
     def _set_level(self, request: Request) -> Answer:
         level = text_param(request.params, "level")
@@ -238,11 +301,14 @@ def _completion_target(request: Request) -> tuple[ServerEntry, Params]:
 
 def _param_headers(request: Request, attempt: Attempt) -> bytes:
     """The `Mcp-Param-*` headers for the upstream, checked against a modern client's, made for a legacy one."""
-    declared = attempt.entry.definition.param_headers if attempt.entry is not None else None
+    if attempt.entry is None:
+        return b""
+    # A set may show fewer parameters than the server has: the client mirrors what it sees, the server what it gets.
+    shown, declared = attempt.entry.shown.param_headers, attempt.entry.definition.param_headers
+    if request.modern and shown:
+        headers.check_params(shown, request.headers, request.params)
     if not declared:
         return b""
-    if request.modern:
-        headers.check_params(declared, request.headers, attempt.params)
     values = headers.mirrored_params(declared, attempt.params)
     return "".join(f"Mcp-Param-{token}: {headers.encode_value(value)}\r\n" for token, value in values.items()).encode()
 
@@ -258,8 +324,11 @@ def capabilities(view: View) -> dict[str, object]:
     """What the gateway offers at an address, to clients of either era."""
     offered: dict[str, object] = {"tools": {"listChanged": True}, "logging": {}}
     names = {name for server in view.servers for name in server.capabilities}
+    if view.curated is not None:
+        # A server may offer what it does not list; a set offers what it lists.
+        names &= {"completions"}
     if "resources" in names or view.entries["resource"] or view.entries["template"]:
-        offered["resources"] = {"listChanged": True}
+        offered["resources"] = {"subscribe": True, "listChanged": True}
     if "prompts" in names or view.entries["prompt"]:
         offered["prompts"] = {"listChanged": True}
     if "completions" in names:
@@ -268,7 +337,9 @@ def capabilities(view: View) -> dict[str, object]:
 
 
 def instructions(view: View) -> str | None:
-    """The servers' own instructions, told apart by their names where there are several."""
+    """The servers' own instructions, told apart by their names where there are several; a set has its own."""
+    if view.curated is not None:
+        return view.curated.description
     if view.single is not None:
         return view.single.instructions
     parts = [
@@ -279,11 +350,20 @@ def instructions(view: View) -> str | None:
     return "\n\n".join(parts) or None
 
 
+def _extensions(view: View) -> dict[str, object]:
+    """What the servers at an address add to the protocol: it passes through. Legacy clients know of no extensions."""
+    found: dict[str, object] = {}
+    for server in view.servers:
+        extensions = server.capabilities.get("extensions")
+        found |= cast("dict[str, object]", extensions) if isinstance(extensions, dict) else {}
+    return {"extensions": found} if found else {}
+
+
 def discover_result(view: View) -> bytes:
     body: dict[str, object] = {
         "resultType": "complete",
         "supportedVersions": list(protocol.MODERN_VERSIONS),
-        "capabilities": capabilities(view),
+        "capabilities": capabilities(view) | _extensions(view),
         "ttlMs": view.ttl_ms,
         "cacheScope": "private",
         "_meta": {protocol.META_SERVER_INFO: msgspec.Raw(SERVER_INFO)},

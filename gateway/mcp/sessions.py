@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gateway.mcp.flights import ClientGone, Flight
+from gateway.mcp.replay import Replay
 from registry.core.security import SealBroken, Sealer
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class LegacySession:
         "id",
         "levels_sent",
         "log_level",
+        "replay",
         "streams",
         "subscriptions",
         "upstream_ids",
@@ -73,8 +75,9 @@ class LegacySession:
         self.log_level: str | None = None
         """Set by `logging/setLevel`; servers are told when they are next asked something."""
         self.levels_sent: dict[str, str] = {}
-        self.subscriptions: set[tuple[str, str]] = set()
-        """Resources whose changes the client wants to hear of: server id and URI."""
+        self.subscriptions: dict[tuple[str, str], str] = {}
+        """Resources whose changes the client wants to hear of: its URI by server id and the server's own URI."""
+        self.replay = Replay(agreed.version)
         self._expected: dict[bytes, Callable[[Message], None]] = {}
         self._numbers = itertools.count(1)
 
@@ -100,11 +103,13 @@ class LegacySessions:
 
     Args:
         sealer: seals ids; the principal's subject is the associated data, so nobody else can use one.
+        on_end: is told of sessions whose live state goes, so that their servers hear of it.
     """
 
-    def __init__(self, sealer: Sealer, clock: Clock) -> None:
+    def __init__(self, sealer: Sealer, clock: Clock, on_end: Callable[[LegacySession], None]) -> None:
         self._sealer = sealer
         self._clock = clock
+        self._on_end = on_end
         self._live: OrderedDict[tuple[str, str], LegacySession] = OrderedDict()
         self._ended: dict[bytes, float] = {}
 
@@ -148,6 +153,7 @@ class LegacySessions:
         self._ended[_digest(session.id)] = now + LIFETIME_SECONDS
         self._live.pop((principal.subject, session.id), None)
         _close(session)
+        self._on_end(session)
 
     def in_use(self) -> list[LegacySession]:
         return list(self._live.values())
@@ -156,6 +162,7 @@ class LegacySessions:
         for key, session in self._live.items():
             if not session.streams and not session.calls:
                 del self._live[key]
+                self._on_end(session)
                 return
 
 

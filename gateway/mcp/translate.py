@@ -79,6 +79,13 @@ def to_modern(method: str, identifier: bytes) -> Rewrite:
     return rewrite
 
 
+def completed(method: str, message: Message) -> Rewrite | None:
+    """What makes a modern server's answer whole that leaves out what is required; `None` if it is whole."""
+    if not bytes(message.result) or b'"resultType"' in bytes(message.result):
+        return None
+    return to_modern(method, bytes(message.id))
+
+
 def to_legacy(identifier: bytes) -> Rewrite:
     """Makes a legacy answer with the client's id of a modern server's. It raises `InputRequired` for what is none."""
 
@@ -99,6 +106,15 @@ def to_legacy(identifier: bytes) -> Rewrite:
         return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (identifier, encode(result))
 
     return rewrite
+
+
+def legacy_capabilities(capabilities: bytes) -> bytes:
+    """A client's capabilities as a legacy server knows them: that era has no extensions."""
+    if b'"extensions"' not in capabilities:
+        return capabilities
+    fields = decode_params(msgspec.Raw(capabilities))
+    fields.pop("extensions", None)
+    return encode(fields)
 
 
 def input_required(requests: Mapping[str, Mapping[str, object]], state: str) -> bytes:

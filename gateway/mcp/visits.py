@@ -1,4 +1,4 @@
-"""Visits: how often callers without a credential may come, counted for each client address.
+"""Visits: how often callers without a credential may come and how many may stay, counted for each client address.
 
 Who such a caller is and what is open to it, says `gateway.mcp.catalog`; limits of known callers are policies. Counted
 in this process only, in a bounded table.
@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import ipaddress
 import math
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from gateway.mcp import protocol
+from gateway.mcp import protocol, translate
 from gateway.mcp.envelope import ProtocolError
 
 if TYPE_CHECKING:
     from registry.core.clock import Clock
 
+MAX_STREAMS = 64
+"""Streams that one address may have open; they cost nothing to open and may stay for ever."""
+STREAM_SECONDS = 5
+"""When to ask again where a stream has to end first."""
 MAX_ADDRESSES = 10_000
 """Addresses that are remembered; the one longest unseen is forgotten first."""
 
@@ -35,7 +40,7 @@ class TooManyVisits(ProtocolError):
     def __init__(self, limit: int, seconds: int, resets_at: str) -> None:
         super().__init__(
             protocol.RATE_LIMITED,
-            f"More than {limit} requests a minute without a credential: wait {seconds} s, or use an API key.",
+            f"Too many requests without a credential ({limit} a minute): wait {seconds} s, or use an API key.",
             data={"code": "RATE_LIMITED", "limit": limit, "resets_at": resets_at, "retry_after": seconds},
         )
         self.retry_after = seconds
@@ -58,9 +63,14 @@ class Visits:
         self._per_minute = per_minute
         self._clock = clock
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+        self._streams: Counter[str] = Counter()
 
     def count(self, client: str) -> None:
-        """Count a visit from an address. Raises `TooManyVisits` where its bucket is empty."""
+        """Count a visit from an address.
+
+        Raises:
+            TooManyVisits: its bucket is empty, or too many of its streams are open.
+        """
         limit = self._per_minute
         if limit is None:
             return
@@ -76,9 +86,26 @@ class Visits:
             bucket.tokens = min(limit, bucket.tokens + (now - bucket.at) * limit / 60)
             bucket.at = now
         if bucket.tokens < 1:
-            seconds = math.ceil((1 - bucket.tokens) * 60 / limit)
-            raise TooManyVisits(limit, seconds, (self._clock.now() + timedelta(seconds=seconds)).isoformat())
+            raise self._refusal(limit, math.ceil((1 - bucket.tokens) * 60 / limit))
+        if self._streams[key] >= MAX_STREAMS:
+            raise self._refusal(limit, STREAM_SECONDS)
         bucket.tokens -= 1
+
+    async def staying(self, client: str, stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The stream of a visit, counted among its address's open ones until it ends."""
+        key = _counted_as(client)
+        self._streams[key] += 1
+        try:
+            async for chunk in stream:
+                yield chunk
+        finally:
+            self._streams[key] -= 1
+            if not self._streams[key]:
+                del self._streams[key]
+            await translate.close(stream)
+
+    def _refusal(self, limit: int, seconds: int) -> TooManyVisits:
+        return TooManyVisits(limit, seconds, (self._clock.now() + timedelta(seconds=seconds)).isoformat())
 
 
 def _counted_as(client: str) -> str:

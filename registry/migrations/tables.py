@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from registry.audit import models as audit
+from registry.budgets import models as budgets
+from registry.core import idempotency
 from registry.core.db import Base
 from registry.emergency import models as emergency
 from registry.identity import models as identity
 from registry.servers import models as servers
+from registry.servers import prices
 from registry.sets import models as sets
 from registry.usage import models as usage
 
-MODULES = (audit, emergency, identity, servers, sets, usage)
+MODULES = (audit, budgets, emergency, idempotency, identity, prices, servers, sets, usage)
 metadata = Base.metadata

@@ -8,7 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-Transport = Literal["streamable-http", "sse", "stdio"]
+from registry.servers.operations import Operation
+
+Transport = Literal["streamable-http", "sse", "stdio", "openapi"]
 Kind = Literal["tool", "resource", "template", "prompt"]
 KINDS: tuple[Kind, ...] = ("tool", "resource", "template", "prompt")
 Era = Literal["legacy", "modern"]
@@ -40,6 +42,8 @@ class Connection:
     deadlines: Deadlines = Deadlines()
     era: Era | None = None
     protocol_version: str | None = None
+    operations: tuple[Operation, ...] = ()
+    """Of a REST service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +94,5 @@ class ServerOffer:
     price_usd: float | None
     server_metadata: dict[str, Any]
     offered: tuple[Offered, ...]
+    prices: dict[str, float] = field(default_factory=dict[str, float])
+    """Dollars per call, of tools that have a price of their own."""

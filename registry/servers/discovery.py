@@ -16,6 +16,12 @@ REGISTER_WITHIN = 4.5
 DISCOVER_WITHIN = 30.0
 
 
+def discoverer(org_id: str) -> Principal:
+    """The gateway itself, looking at an organisation's servers of its own accord."""
+    permissions = frozenset({"mcp:capabilities:discover", "mcp:servers:read"})
+    return Principal(org_id=org_id, user_id=None, role="system", permissions=permissions)
+
+
 class Discovery:
     def __init__(self, database: Database, servers: ServerService, prober: Prober) -> None:
         self._database = database

@@ -56,6 +56,8 @@ class Server(UuidKey, Base):
     public: Mapped[bool] = mapped_column(default=False)
     price_usd: Mapped[float | None] = mapped_column(Numeric(18, 9, asdecimal=False))
 
+    operations: Mapped[dict[str, Any] | None]
+    """Of a REST service; see `registry.servers.operations`."""
     declared_capabilities: Mapped[dict[str, Any]] = mapped_column(default=dict)
     server_metadata: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """What the server said of itself: version, protocol version, era, instructions, capabilities."""

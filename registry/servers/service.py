@@ -40,6 +40,8 @@ from registry.servers.errors import (
 )
 from registry.servers.events import CatalogChanged
 from registry.servers.models import Capability, Server
+from registry.servers.operations import Operation, pack, unpack
+from registry.servers.prices import prices_of
 
 DEFAULT_DEADLINES = Deadlines()
 RESERVED_SLUGS = frozenset({"gatehouse", "health"})
@@ -59,6 +61,7 @@ class Registration:
         transport: `None` means guess: a command is stdio, a URL ending in `/sse` is sse, else streamable HTTP.
         capabilities: what the caller declares; what the server really offers is found by discovery.
         proof: the caller has shown access to the gateway's machine.
+        operations: of a REST service, whose transport is `openapi`.
     """
 
     name: str
@@ -76,6 +79,7 @@ class Registration:
     deadlines: Deadlines = DEFAULT_DEADLINES
     capabilities: dict[str, Any] = field(default_factory=dict[str, Any])
     proof: bool = False
+    operations: tuple[Operation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +147,7 @@ class ServerService:
             env=tuple(registration.env.items()),
             headers=tuple(registration.headers.items()),
             deadlines=registration.deadlines,
+            operations=registration.operations,
         )
 
     def _require_operator(self, principal: Principal, *, proof: bool) -> None:
@@ -179,6 +184,7 @@ class ServerService:
             deadlines=msgspec.to_builtins(registration.deadlines),
             public=registration.public,
             price_usd=registration.price_usd,
+            operations=pack(registration.operations),
             declared_capabilities=registration.capabilities,
             created_at=now,
             updated_at=now,
@@ -322,6 +328,7 @@ class ServerService:
     async def catalog(self, session: Session, org_id: str | None = None) -> list[ServerOffer]:
         """Every active server with its stored offer; the data path compiles its snapshot from this."""
         servers, capabilities = await queries.whole_catalog(session, org_id)
+        prices = await prices_of(session, org_id)
         offered: dict[str, list[Offered]] = {server.id: [] for server in servers}
         for row in capabilities:
             offered[row.server_id].append(Offered(_kind(row.kind), row.name, row.definition))
@@ -333,6 +340,7 @@ class ServerService:
                 price_usd=server.price_usd,
                 server_metadata=server.server_metadata,
                 offered=tuple(offered[server.id]),
+                prices=prices.get(server.id, {}),
             )
             for server in servers
         ]
@@ -378,6 +386,7 @@ class ServerService:
             deadlines=replace(Deadlines(), **server.deadlines),
             era=era,
             protocol_version=server.server_metadata.get("protocol_version"),
+            operations=unpack(server.operations),
         )
 
 
@@ -394,6 +403,8 @@ def _transport_of(registration: Registration) -> Transport:
         raise ServerInvalid("A stdio server needs a command.", field="command")
     if not re.match(r"https?://[^\s/]", registration.base_url):
         raise ServerInvalid("base_url must start with http:// or https:// and name a host.", field="base_url")
+    if registration.transport == "openapi" and not registration.operations:
+        raise ServerInvalid("A REST service is imported with its description.", field="transport")
     if registration.transport:
         return registration.transport
     return "sse" if registration.base_url.rstrip("/").endswith("/sse") else "streamable-http"

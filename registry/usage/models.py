@@ -8,10 +8,11 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Float, Index, Integer, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from registry.audit.models import Linked
 from registry.core.db import Base
 
 
-class CallRecord(Base):
+class CallRecord(Linked, Base):
     """One call of a tool, read of a resource or get of a prompt."""
 
     __tablename__ = "calls"

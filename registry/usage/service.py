@@ -1,75 +1,82 @@
 """Usage: writes the records of calls in bulk, and answers questions about them.
 
 The data path collects records and hands them over in batches (`gateway.mcp.records`); nothing here is on its path.
+Each row is linked into the process's chain (`registry.audit.chain`), so that one row serves usage and audit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
 
-from sqlalchemy import Select, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from registry.audit.chain import Chain
+from registry.audit.verify import LinkedTable
+from registry.core.clock import Clock
 from registry.core.db import Database, Session
 from registry.identity.principal import Principal
+from registry.usage import queries
 from registry.usage.calls import Call
 from registry.usage.models import CallRecord
+from registry.usage.queries import CallFilter
+from registry.usage.views import CallView, GroupBy, Usage, UsageGroup, call_view, time_of
 
-_COLUMNS = ", ".join(Call._fields)
-_PLACES = {
-    sqlite.dialect.name: ["?" for _ in Call._fields],
-    postgresql.dialect.name: [f"${number}" for number in range(1, len(Call._fields) + 1)],
+READ = "usage:read"
+CALLS = "calls"
+CALLS_TABLE = LinkedTable(CALLS, CallRecord, (CallRecord.id,), time_of)
+
+_NAMES = (*Call._fields, "chain_id", "chain_seq", "chain_hash")
+_MARKS = {
+    sqlite.dialect.name: ["?" for _ in _NAMES],
+    postgresql.dialect.name: [f"${number}" for number in range(1, len(_NAMES) + 1)],
 }
 
 
-@dataclass(frozen=True, slots=True)
-class CallFilter:
-    since: datetime | None = None
-    until: datetime | None = None
-    server: str | None = None
-    name: str | None = None
-    outcome: str | None = None
-
-
 class UsageService:
-    def __init__(self, database: Database) -> None:
+    """Records of calls.
+
+    Args:
+        key: seals the chain's head; see `registry.audit.service.AuditService`.
+    """
+
+    def __init__(self, database: Database, clock: Clock, key: bytes = b"") -> None:
         self._database = database
-        places = ", ".join(_PLACES[database.url.get_backend_name()])
-        self._insert = f"INSERT INTO calls ({_COLUMNS}) VALUES ({places})"  # noqa: S608 - made of constants only
+        marks = _MARKS[database.url.get_backend_name()]
+        self._insert = f"INSERT INTO calls ({', '.join(_NAMES)}) VALUES ({', '.join(marks)})"  # noqa: S608 - names only
+        self.chain = Chain(CALLS, Call._fields, key, clock, batches=True)
 
     async def write(self, calls: Sequence[Call]) -> None:
         """Store a batch durably, in its own transaction.
 
-        It goes past the ORM: thousands of rows a second share the process with the calls themselves.
+        It goes past the ORM: thousands of rows a second share the process with the calls themselves. A batch whose
+        commit was never confirmed may be given again, with more calls behind it, and is stored once.
         """
         async with self._database.transaction() as session:
-            connection = await session.connection()
-            await connection.exec_driver_sql(self._insert, [tuple(call) for call in calls])
+            links = await session.run_sync(self.chain.append, calls)
+            if links:
+                fresh = calls[len(calls) - len(links) :]
+                rows = [(*call, *link) for call, link in zip(fresh, links, strict=True)]
+                connection = await session.connection()
+                await connection.exec_driver_sql(self._insert, rows)
+        self.chain.confirm()
 
     async def calls(
         self, session: Session, principal: Principal, wanted: CallFilter, *, limit: int = 50, offset: int = 0
-    ) -> tuple[Sequence[CallRecord], int]:
+    ) -> tuple[list[CallView], int]:
         """Newest first, with the number of all that match."""
-        principal.require("usage:read")
-        query = _matching(principal, wanted)
-        total = await session.scalar(select(func.count()).select_from(query.subquery()))
-        rows = await session.scalars(query.order_by(CallRecord.id.desc()).limit(limit).offset(offset))
-        return rows.all(), total or 0
+        principal.require(READ)
+        rows = await queries.page(session, principal, wanted, limit, offset)
+        return [call_view(row) for row in rows], await queries.count(session, principal, wanted)
 
+    async def summary(self, session: Session, principal: Principal, wanted: CallFilter) -> Usage:
+        """All matching calls as one."""
+        principal.require(READ)
+        found = await queries.grouped(session, principal, wanted, None, 1)
+        return Usage(**found[0].model_dump(exclude={"key"})) if found else Usage()
 
-def _matching(principal: Principal, wanted: CallFilter) -> Select[CallRecord]:
-    query = select(CallRecord).where(CallRecord.org_id == principal.org_id)
-    if wanted.since is not None:
-        query = query.where(CallRecord.at >= int(wanted.since.timestamp() * 1e6))
-    if wanted.until is not None:
-        query = query.where(CallRecord.at < int(wanted.until.timestamp() * 1e6))
-    for column, value in (
-        (CallRecord.server_slug, wanted.server),
-        (CallRecord.name, wanted.name),
-        (CallRecord.outcome, wanted.outcome),
-    ):
-        if value is not None:
-            query = query.where(column == value)
-    return query
+    async def grouped(
+        self, session: Session, principal: Principal, wanted: CallFilter, by: GroupBy, *, limit: int = 100
+    ) -> list[UsageGroup]:
+        """Matching calls by group: the newest hours or days first, else the groups with the most calls."""
+        principal.require(READ)
+        return await queries.grouped(session, principal, wanted, by, limit)

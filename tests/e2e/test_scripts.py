@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -81,7 +82,9 @@ def test_test_runs_the_suite_and_the_long_tests_only_when_asked(checkout: Path) 
     (checkout / "tests").mkdir()
     (checkout / "tests" / "test_sample.py").write_text(TESTS)
     conftest = (CHECKOUT / "tests" / "conftest.py").read_text()
-    (checkout / "tests" / "conftest.py").write_text(conftest.replace("tests.support.components.fixtures", "pytester"))
+    (checkout / "tests" / "conftest.py").write_text(
+        re.sub(r"pytest_plugins = .*", "pytest_plugins = ['pytester']", conftest)
+    )
     script = str(checkout / "scripts" / "test")
 
     short = _run(checkout, script)

@@ -27,6 +27,7 @@ LATE: dict[str, str] = {
     "pydantic_ai": "extra `agents`",
     "rich": "only where a person reads the command line; the server never does",
     "xlsxwriter": "extra `reports`",
+    "yaml": "only where the description of a REST service is imported",
 }
 
 # Modules of our own that are imported late: what stands on the heavy vendors, for callers that may not need it.

@@ -26,6 +26,8 @@ log = structlog.get_logger(__name__)
 
 REQUEST_ID = "gatehouse.request_id"
 """Key of the request's id in the ASGI scope."""
+WORDS = "gatehouse.error_words"
+"""Key of a document's own error codes in the ASGI scope, by those used elsewhere."""
 
 _TITLES = {
     400: "Bad Request",
@@ -139,6 +141,7 @@ def _response(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     request_id = scope.get(REQUEST_ID, "")
+    words: Mapping[str, str] = scope.get(WORDS, {})
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": title,
@@ -146,7 +149,7 @@ def _response(
         "detail": message if detail is None else detail,
         "request_id": request_id,
         "error": {
-            "code": code,
+            "code": words.get(code, code),
             "message": message,
             "details": details or {},
             "request_id": request_id,

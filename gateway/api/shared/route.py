@@ -6,7 +6,7 @@ by `requires(…)`, and neither commit nor roll back.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
@@ -19,6 +19,7 @@ from starlette.responses import Response
 
 from gateway.api.shared import idempotency, strict_json
 from gateway.api.shared.client import ClientAddress
+from gateway.api.shared.errors import WORDS
 from gateway.api.shared.rate_limits import VERDICT, Limit, RateLimiter, refusal
 from gateway.auth.authenticator import Authenticator
 from registry.core import db
@@ -66,17 +67,25 @@ class Front:
     limiter: RateLimiter | None
     settled: Callable[[], Awaitable[None]]
 
-    def router(self, *, tags: list[str], limit: Limit | None = None) -> APIRouter:
-        """A router whose routes run as described above, and share a rate limit if one is given."""
+    def router(
+        self, *, tags: list[str], limit: Limit | None = None, words: Mapping[str, str] | None = None
+    ) -> APIRouter:
+        """A router whose routes run as described above, and share a rate limit if one is given.
+
+        Args:
+            words: the document's own error codes, where they are not those of the others.
+        """
         front = self
 
         class Route(APIRoute):
             def get_route_handler(self) -> Handler:
-                return front.guarded(super().get_route_handler(), self, limit)
+                return front.guarded(super().get_route_handler(), self, limit, words)
 
         return APIRouter(route_class=Route, tags=list(tags))
 
-    def guarded(self, handle: Handler, route: APIRoute, limit: Limit | None) -> Handler:
+    def guarded(
+        self, handle: Handler, route: APIRoute, limit: Limit | None, words: Mapping[str, str] | None
+    ) -> Handler:
         """The route's handler behind its rate limit, authentication and transaction."""
         is_public = getattr(route.endpoint, _PUBLIC, False)
         reads = _READING.issuperset(route.methods or ())
@@ -84,6 +93,8 @@ class Front:
 
         async def run(request: Request) -> Response:
             request = StrictRequest(request.scope, request.receive)
+            if words is not None:
+                request.scope[WORDS] = words
             if limit is not None and limit.per == "address":
                 self._count(request, limit, self.addresses.of(request.scope))
             principal = None if is_public else await self._authenticated(request)

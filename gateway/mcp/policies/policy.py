@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.mcp.upstream.local import SLUG
 
@@ -25,6 +25,9 @@ class Attempt:
     Args:
         entry: what is called, where it is listed; a resource may be read without being listed.
         name: as the caller knows it.
+        bytes_in, bytes_out: of the request, and of the answer when it has ended.
+        cost_usd: what it costs; set by the budget policy, for the record.
+        budget: what it has reserved; the budget policy's own.
     """
 
     principal: Principal
@@ -33,6 +36,10 @@ class Attempt:
     server: ServerEntry
     entry: Entry | None
     params: Params
+    bytes_in: int = 0
+    bytes_out: int = 0
+    cost_usd: float = 0.0
+    budget: list[Any] | None = None
 
     @property
     def is_emergency(self) -> bool:

@@ -6,6 +6,7 @@ bytes they are; a `Rewrite` changes the others.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -113,9 +114,11 @@ class HttpExchange:
         if not message.is_answer:
             raise OutcomeUnknown(self.slug, "its answer has neither a result nor an error")
         if not same_id(bytes(message.id), identifier):
-            if response.status >= 400 and bytes(message.error):
-                # Errors about the request as a whole may come without its id.
-                return message
+            if response.status >= 400:
+                if message.jsonrpc == "2.0" and bytes(message.error):
+                    # Errors about the request as a whole may come without its id.
+                    return message
+                raise self.refusal(response)
             raise OutcomeUnknown(self.slug, "it answered another request than the one it was sent")
         return message
 
@@ -180,6 +183,22 @@ def notice_in(event: bytes) -> bool:
     return False
 
 
+async def announced(stream: AsyncIterator[bytes]) -> AsyncIterator[Message]:
+    """The notifications on a stream that the server keeps open."""
+    splitter = sse.Splitter()
+    try:
+        async for chunk in stream:
+            for event in splitter.feed(chunk):
+                with suppress(*UNREADABLE, RecursionError):
+                    message = decode_message(sse.data_of(event) or b"{}")
+                    if message.method and not bytes(message.id):
+                        yield message
+    except (ConnectionFailed, sse.EventTooLarge):
+        return
+    finally:
+        await translate.close(stream)
+
+
 async def discard(response: Response) -> None:
     """Be done with a response that nobody reads."""
     if response.stream is not None:
@@ -210,8 +229,16 @@ def _head(path: str, authority: str, headers: tuple[tuple[str, str], ...]) -> by
         "accept-encoding: identity",
         f"user-agent: gatehouse/{VERSION}",
     ]
+    return ("\r\n".join([*lines, *header_lines(headers)]) + "\r\n").encode()
+
+
+def header_lines(headers: tuple[tuple[str, str], ...]) -> list[str]:
+    """A server's registered headers as they are written.
+
+    Raises:
+        HeaderInvalid: one could be read as something else.
+    """
     for name, value in headers:
         if any(character in name + value for character in "\r\n\0"):
             raise HeaderInvalid(f"The header {name!r} has a line break: remove it.", field="headers")
-        lines.append(f"{name}: {value}")
-    return ("\r\n".join(lines) + "\r\n").encode()
+    return [f"{name}: {value}" for name, value in headers]

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections import deque
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -22,9 +21,10 @@ from gateway.mcp import envelope, protocol, sse, translate
 from gateway.mcp.envelope import UNREADABLE, Message, Params, ProtocolError, decode_message, decode_params, encode
 from gateway.mcp.log_levels import passes
 from gateway.mcp.parking import PARKED, Parking
-from gateway.mcp.upstream.exchange import HttpExchange, answer_in, discard, is_events, notice_in
+from gateway.mcp.upstream.exchange import HttpExchange, announced, answer_in, discard, is_events, notice_in
 from gateway.mcp.upstream.pool import BodyStream, ConnectionFailed, Response
 from gateway.mcp.upstream.port import Answer, NotSent, OutcomeUnknown, Outgoing
+from gateway.mcp.upstream.reading import Reading
 
 if TYPE_CHECKING:
     from registry.core.egress import Egress
@@ -36,8 +36,12 @@ NOTICE_SECONDS = 5.0
 """How long a server may take to accept a message that nobody waits for."""
 CLOSE_SECONDS = 1.0
 """How long closing waits for the last messages to servers."""
+MOST_SHARED = 1000
+"""Sessions with one server that modern clients share, by principal and capabilities."""
 ASKED = "request"
-"""Key of what a parked server asked, in `inputRequests` and `inputResponses`."""
+"""Key of what a parked server asked, in `inputRequests` and `inputResponses`; further ones are numbered."""
+GATHER_SECONDS = 0.02
+ASIDE_SECONDS = 1.0
 
 
 class SessionGone(Exception):
@@ -52,38 +56,20 @@ class _Negotiated(msgspec.Struct):
     protocolVersion: str
 
 
-@dataclass(slots=True)
-class _Reading:
-    """The stream of one call, as far as it has been read.
-
-    Args:
-        identifier: of the request, as the server was given it.
-        waiting: events that were read but not dealt with yet.
-    """
-
-    stream: BodyStream
-    identifier: bytes
-    session_id: bytes | None
-    splitter: sse.Splitter = field(default_factory=sse.Splitter)
-    waiting: deque[bytes] = field(default_factory=deque[bytes])
-
-    async def more(self) -> bool:
-        """Read on; false at the end of the stream."""
-        while not self.waiting:
-            try:
-                chunk = await anext(self.stream)
-            except StopAsyncIteration:
-                return False
-            self.waiting.extend(self.splitter.feed(chunk))
-        return True
-
-
 @dataclass(frozen=True, slots=True)
 class _Parked:
-    """A call whose server waits for an answer to its request `asked`."""
+    """A call whose server waits for answers: its own request ids, by the keys that the client was given."""
 
-    reading: _Reading
-    asked: bytes
+    reading: Reading
+    asked: dict[str, bytes]
+
+
+class _Aside:
+    """The stream of a session that belongs to no call: what comes there is for the call that began last."""
+
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        self.task = task
+        self.readings: list[Reading] = []
 
 
 class LegacyHttpUpstream:
@@ -99,6 +85,7 @@ class LegacyHttpUpstream:
         self._shared: dict[tuple[str, bytes], bytes | None] = {}
         self._levels: dict[tuple[str, bytes], str] = {}
         self._opening: dict[object, asyncio.Task[bytes | None]] = {}
+        self._asides: dict[bytes, _Aside] = {}
         self._ids = itertools.count(1)
         self._background: set[asyncio.Task[None]] = set()
 
@@ -128,19 +115,43 @@ class LegacyHttpUpstream:
         self._shared[principal.subject, capabilities] = session_id
         return message
 
+    def listen(self, resources: frozenset[str]) -> AsyncIterator[Message]:
+        return self._announcements(resources)
+
+    async def _announcements(self, resources: frozenset[str]) -> AsyncIterator[Message]:
+        """A session of the gateway's own, with its GET stream; what is watched is subscribed to in it."""
+        session_id = await self._open_session(b"{}")
+        try:
+            response = await self._exchange.send("GET", self._head(session_id), b"")
+            if not is_events(response):
+                await discard(response)
+                raise self._exchange.refusal(response)
+            for uri in sorted(resources):
+                params: Params = {"uri": msgspec.Raw(encode(uri))}
+                await self._post(session_id, envelope.request(b"%d" % next(self._ids), "resources/subscribe", params))
+            assert response.stream is not None
+            async for message in announced(response.stream):
+                yield message
+        finally:
+            if session_id is not None:
+                self._later(self.end_session(session_id))
+
     async def end_session(self, session_id: bytes) -> None:
         """Tell the server that a session is over."""
+        aside = self._asides.pop(session_id, None)
+        if aside is not None:
+            aside.task.cancel()
         with suppress(NotSent, OutcomeUnknown):
             await discard(await self._exchange.send("DELETE", self._head(session_id), b""))
 
     async def close(self) -> None:
-        for opening in self._opening.values():
-            opening.cancel()
+        for task in (*self._opening.values(), *(aside.task for aside in self._asides.values())):
+            task.cancel()
         self._parking.clear()
         if self._background:
             _, slow = await asyncio.wait(self._background, timeout=CLOSE_SECONDS)
-            for task in slow:
-                task.cancel()
+            for late in slow:
+                late.cancel()
         await self._exchange.close()
 
     # -- requests
@@ -167,7 +178,15 @@ class LegacyHttpUpstream:
         if not is_events(response):
             return await self._whole_answer(response, session_id, identifier, outgoing, rewrite)
         assert response.stream is not None
-        return self._reading_answer(_Reading(response.stream, identifier, session_id), outgoing, rewrite)
+
+        async def reopen(last_id: bytes) -> BodyStream | None:
+            return await self._reopen(session_id, last_id)
+
+        aside = self._asides.get(session_id or b"")
+        reading = Reading(response.stream, identifier, session_id, reopen, aside=aside is not None)
+        if aside is not None:
+            aside.readings.append(reading)
+        return self._reading_answer(reading, outgoing, rewrite)
 
     async def _whole_answer(
         self,
@@ -183,56 +202,79 @@ class LegacyHttpUpstream:
             self._later(self._cancel(session_id, identifier))
             raise
 
+    async def _reopen(self, session_id: bytes | None, last_id: bytes) -> BodyStream | None:
+        """Go on with a stream that broke off."""
+        try:
+            response = await self._exchange.send("GET", self._head(session_id) + _after(last_id), b"")
+        except (NotSent, OutcomeUnknown):
+            return None
+        if is_events(response):
+            return response.stream
+        await discard(response)
+        return None
+
     async def _resume(self, outgoing: Outgoing, state: str) -> Answer:
         """Bring a parked server what it asked for, and read on."""
-        given = envelope.object_param(outgoing.params, "inputResponses").get(ASKED)
-        if given is None:
-            raise ProtocolError(protocol.INVALID_PARAMS, f"params.inputResponses.{ASKED} must be given.")
-        parked = self._parking.take(state.removeprefix(PARKED)) if state.startswith(PARKED) else None
+        given = envelope.object_param(outgoing.params, "inputResponses")
+        handle = state.removeprefix(PARKED)
+        parked = self._parking.get(handle)
         if parked is None:
             raise ProtocolError(protocol.INVALID_PARAMS, "requestState has expired or was used: call again without it.")
+        missing = [key for key in parked.asked if key not in given]
+        if missing:
+            raise ProtocolError(protocol.INVALID_PARAMS, f"params.inputResponses must have {', '.join(missing)}.")
+        self._parking.take(handle)
         try:
-            await self._post(parked.reading.session_id, envelope.result(parked.asked, bytes(given)))
+            for key, identifier in parked.asked.items():
+                await self._post(parked.reading.session_id, envelope.result(identifier, bytes(given[key])))
         except BaseException:
-            self._abandon(parked.reading)
+            # Nobody else knows of the stream any more.
+            await self._leave(parked.reading, answered=False)
             raise
         return self._reading_answer(parked.reading, outgoing, translate.to_modern(outgoing.method, outgoing.id))
 
-    def _reading_answer(self, reading: _Reading, outgoing: Outgoing, rewrite: translate.Rewrite | None) -> Answer:
+    def _reading_answer(self, reading: Reading, outgoing: Outgoing, rewrite: translate.Rewrite | None) -> Answer:
         answer = Answer()
         answer.stream = self._events(reading, outgoing, rewrite, answer)
         return answer
 
     async def _events(
-        self, reading: _Reading, outgoing: Outgoing, rewrite: translate.Rewrite | None, answer: Answer
+        self, reading: Reading, outgoing: Outgoing, rewrite: translate.Rewrite | None, answer: Answer
     ) -> AsyncIterator[bytes]:
         """The events up to the answer, or up to what a modern client has to be asked for."""
         ended = None
         try:
             while ended is None and await reading.more():
                 out: list[bytes] = []
-                ended = self._deal_with(reading, outgoing, rewrite, answer, out)
+                asked: list[Message] = []
+                ended = self._deal_with(reading, outgoing, rewrite, answer, out, asked)
+                if ended is None and asked:
+                    # Servers may ask for several things at once: what follows in a moment goes with it.
+                    while ended is None and await reading.more_soon(GATHER_SECONDS):
+                        ended = self._deal_with(reading, outgoing, rewrite, answer, out, asked)
+                    if ended is None:
+                        out.append(self._park(reading, outgoing, asked))
+                        ended = "parked"
                 if out:
                     yield b"".join(out)
         except (ConnectionFailed, sse.EventTooLarge) as error:
             raise OutcomeUnknown(self._slug, str(error) or "an event was too large") from None
         finally:
-            if ended == "answered":
-                reading.stream.leave()
-            elif ended is None:
-                self._abandon(reading)
+            if ended != "parked":
+                await self._leave(reading, answered=ended == "answered")
         if ended is None:
             raise OutcomeUnknown(self._slug, "the stream ended without an answer")
 
     def _deal_with(
         self,
-        reading: _Reading,
+        reading: Reading,
         outgoing: Outgoing,
         rewrite: translate.Rewrite | None,
         answer: Answer,
         out: list[bytes],
+        asked: list[Message],
     ) -> Literal["answered", "parked"] | None:
-        """Put what the client is to get of the waiting events into `out`; tells whether that ends its request."""
+        """Sort the waiting events: what the client is to get, and what a modern client has to be asked for."""
         while reading.waiting:
             event = reading.waiting.popleft()
             message = answer_in(event, reading.identifier)
@@ -240,33 +282,54 @@ class LegacyHttpUpstream:
                 answer.judge(message)
                 out.append(event if rewrite is None else sse.frame(rewrite(message)))
                 return "answered"
-            if b'"method"' in event and (asked := _asked_in(event)) is not None:
-                if self._ask(asked, reading, outgoing, out):
-                    return "parked"
-            elif notice_in(event) and (not outgoing.modern or passes(event, outgoing.log_level)):
+            if b'"method"' in event and (request := _asked_in(event)) is not None:
+                self._ask(request, reading, outgoing, out, asked)
+            elif notice_in(event) and (
+                not outgoing.modern or (sse.data_of(event) and passes(event, outgoing.log_level))
+            ):
                 out.append(event)
         return None
 
-    def _ask(self, asked: Message, reading: _Reading, outgoing: Outgoing, out: list[bytes]) -> bool:
-        """Deal with a request of the server's; true if the call is parked until its client comes back."""
-        identifier = bytes(asked.id)
-        if asked.method == "ping":
-            self._later(self._post(reading.session_id, envelope.result(identifier, b"{}")))
-            return False
-        params = decode_params(asked.params) if bytes(asked.params) else {}
-        params = translate.with_origin(asked.method, params, outgoing.origin)
-        if outgoing.session is not None:
-            session_id = reading.session_id
+    def _ask(
+        self, request: Message, reading: Reading, outgoing: Outgoing, out: list[bytes], asked: list[Message]
+    ) -> None:
+        """Deal with a request of the server's: a legacy client is asked at once, a modern one by its answer."""
+        identifier = bytes(request.id)
+        session_id = reading.session_id
+        if request.method == "ping":
+            self._later(self._post(session_id, envelope.result(identifier, b"{}")))
+            return
+        if outgoing.session is None:
+            asked.append(request)
+            return
 
-            def reply(answer: Message) -> None:
-                self._later(self._post(session_id, translate.with_id(identifier)(answer)))
+        def reply(answer: Message) -> None:
+            self._later(self._post(session_id, translate.with_id(identifier)(answer)))
 
-            out.append(sse.frame(envelope.request(outgoing.session.expect(reply), asked.method, params)))
-            return False
-        handle = self._parking.put(_Parked(reading, identifier), lambda: self._abandon(reading))
-        wanted = {ASKED: {"method": asked.method, "params": params}}
-        out.append(sse.frame(envelope.result(outgoing.id, translate.input_required(wanted, PARKED + handle))))
-        return True
+        params = _asked_params(request, outgoing.origin)
+        out.append(sse.frame(envelope.request(outgoing.session.expect(reply), request.method, params)))
+
+    def _park(self, reading: Reading, outgoing: Outgoing, asked: list[Message]) -> bytes:
+        """Keep the call until its client comes back; gives the event that asks it."""
+        keys = [ASKED if number == 0 else f"{ASKED}-{number + 1}" for number in range(len(asked))]
+        wanted = {
+            key: {"method": request.method, "params": _asked_params(request, outgoing.origin)}
+            for key, request in zip(keys, asked, strict=True)
+        }
+        parked = _Parked(reading, {key: bytes(request.id) for key, request in zip(keys, asked, strict=True)})
+        handle = self._parking.put(parked, lambda: self._later(self._leave(reading, answered=False)))
+        return sse.frame(envelope.result(outgoing.id, translate.input_required(wanted, PARKED + handle)))
+
+    async def _leave(self, reading: Reading, *, answered: bool) -> None:
+        """Be done with a call's stream; a server that has not answered is told that nobody waits any more."""
+        aside = self._asides.get(reading.session_id or b"")
+        if aside is not None and reading in aside.readings:
+            aside.readings.remove(reading)
+        if answered:
+            await reading.leave()
+            return
+        await reading.close()
+        self._later(self._cancel(reading.session_id, reading.identifier))
 
     # -- sessions
 
@@ -285,8 +348,20 @@ class LegacyHttpUpstream:
             return session_id
         key = (outgoing.principal.subject, outgoing.capabilities)
         if key not in self._shared:
-            self._shared[key] = await self._open_once(key, outgoing.capabilities)
+            session_id = await self._open_once(key, outgoing.capabilities)
+            self._shared[key] = session_id
+            self._close_surplus()
+            return session_id
         return self._shared[key]
+
+    def _close_surplus(self) -> None:
+        """Clients choose what they declare, so the number of sessions has a bound: the oldest is closed first."""
+        while len(self._shared) > MOST_SHARED:
+            key = next(iter(self._shared))
+            session_id = self._shared.pop(key)
+            self._levels.pop(key, None)
+            if session_id is not None:
+                self._later(self.end_session(session_id))
 
     async def _open_once(self, place: object, capabilities: bytes) -> bytes | None:
         """Open a session; those who want the same one at the same time get the same."""
@@ -323,7 +398,7 @@ class LegacyHttpUpstream:
     async def _initialize(self, capabilities: bytes) -> tuple[bytes | None, Message]:
         params: Params = {
             "protocolVersion": msgspec.Raw(encode(self._version)),
-            "capabilities": msgspec.Raw(capabilities),
+            "capabilities": msgspec.Raw(translate.legacy_capabilities(capabilities)),
             "clientInfo": msgspec.Raw(encode(translate.CLIENT)),
         }
         response = await self._exchange.send("POST", b"", envelope.request(b"0", "initialize", params))
@@ -333,7 +408,39 @@ class LegacyHttpUpstream:
         session_id = response.session_id
         self._version = _negotiated(message) or self._version
         await self._post(session_id, envelope.notification("notifications/initialized"))
+        if session_id is not None and capabilities not in (b"{}", b""):
+            await self._open_aside(session_id)
         return session_id, message
+
+    async def _open_aside(self, session_id: bytes) -> None:
+        """Open the session's own stream: a server may ask its client for something there. Many offer none."""
+        try:
+            async with asyncio.timeout(ASIDE_SECONDS):
+                response = await self._exchange.send("GET", self._head(session_id), b"")
+        except (NotSent, OutcomeUnknown, TimeoutError):
+            return
+        if not is_events(response) or response.stream is None:
+            await discard(response)
+            return
+        self._asides[session_id] = _Aside(asyncio.create_task(self._hear_aside(session_id, response.stream)))
+
+    async def _hear_aside(self, session_id: bytes, stream: AsyncIterator[bytes]) -> None:
+        splitter = sse.Splitter()
+        try:
+            async for chunk in stream:
+                for event in splitter.feed(chunk):
+                    readings = self._asides[session_id].readings
+                    request = _asked_in(event)
+                    if readings and (request is not None or b"/list_changed" not in event):
+                        readings[-1].inject(event)
+                    elif request is not None:
+                        refusal = ProtocolError(protocol.METHOD_NOT_FOUND, "No call is under way.")
+                        self._later(self._post(session_id, envelope.error(bytes(request.id), refusal)))
+        except (ConnectionFailed, sse.EventTooLarge, KeyError):
+            pass
+        finally:
+            self._asides.pop(session_id, None)
+            await translate.close(stream)
 
     def _head(self, session_id: bytes | None) -> bytes:
         head = b"mcp-protocol-version: " + self._version.encode() + b"\r\n"
@@ -356,11 +463,6 @@ class LegacyHttpUpstream:
     async def _cancel(self, session_id: bytes | None, identifier: bytes) -> None:
         params = {"requestId": msgspec.Raw(identifier), "reason": "the client gave up"}
         await self._post(session_id, envelope.notification("notifications/cancelled", params))
-
-    def _abandon(self, reading: _Reading) -> None:
-        """Be done with a call that has no answer, and tell the server so, which nobody waits for."""
-        reading.stream.close()
-        self._later(self._cancel(reading.session_id, reading.identifier))
 
     async def _post(self, session_id: bytes | None, body: bytes) -> None:
         """Send a message whose answer nobody waits for."""
@@ -390,6 +492,15 @@ def _asked_in(event: bytes) -> Message | None:
         if message.is_request:
             return message
     return None
+
+
+def _asked_params(request: Message, origin: str | None) -> Params:
+    params = decode_params(request.params) if bytes(request.params) else {}
+    return translate.with_origin(request.method, params, origin)
+
+
+def _after(last_id: bytes) -> bytes:
+    return b"last-event-id: " + last_id.replace(b"\r", b"").replace(b"\n", b"") + b"\r\n"
 
 
 def _negotiated(message: Message) -> str | None:

@@ -53,5 +53,8 @@ class LocalUpstream:
     async def notify(self, outgoing: Outgoing) -> None:
         """Nothing here listens to notifications."""
 
+    def listen(self, resources: frozenset[str]) -> None:
+        """What is offered here changes with the gateway's version only."""
+
     async def close(self) -> None:
         """Nothing is open."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gateway.mcp.upstream.legacy_http import LegacyHttpUpstream
 from gateway.mcp.upstream.modern_http import ModernHttpUpstream
+from gateway.mcp.upstream.openapi import OpenApiUpstream
 from gateway.mcp.upstream.port import Upstream
 from gateway.mcp.upstream.sse import SseUpstream
 from gateway.mcp.upstream.stdio import StdioUpstream
 
 if TYPE_CHECKING:
+    from gateway.mcp.sessions import LegacySession
     from registry.core.clock import Clock
     from registry.core.egress import Egress
     from registry.servers.connection import Connection
@@ -62,16 +65,27 @@ class Upstreams:
         made = self._made.get(connection.server_id)
         return made.upstream if made is not None and made.connection == connection else None
 
-    def make(self, connection: Connection) -> ModernHttpUpstream | LegacyHttpUpstream | SseUpstream | StdioUpstream:
+    def make(
+        self, connection: Connection
+    ) -> ModernHttpUpstream | LegacyHttpUpstream | SseUpstream | StdioUpstream | OpenApiUpstream:
         """A new upstream that is the caller's to close."""
         match connection.transport:
             case "stdio":
                 return StdioUpstream(connection, self._stdio_user, self._clock)
             case "sse":
                 return SseUpstream(connection, self._egress, self._clock)
+            case "openapi":
+                return OpenApiUpstream(connection, self._egress)
             case "streamable-http":
                 http = ModernHttpUpstream if connection.era == "modern" else LegacyHttpUpstream
                 return http(connection, self._egress)
+
+    def end_sessions(self, session: LegacySession) -> None:
+        """A client's session is over: tell the servers that have one for it."""
+        for server_id, session_id in session.upstream_ids.items():
+            made = self._made.get(server_id)
+            if made is not None and isinstance(made.upstream, LegacyHttpUpstream) and session_id is not None:
+                self._later(made.upstream.end_session(session_id))
 
     def keep_only(self, server_ids: set[str]) -> None:
         for server_id in [known for known in self._made if known not in server_ids]:
@@ -82,6 +96,9 @@ class Upstreams:
         await asyncio.gather(*self._closing, return_exceptions=True)
 
     def _retire(self, upstream: Upstream) -> None:
-        task = asyncio.ensure_future(upstream.close())
+        self._later(upstream.close())
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from gateway.mcp import envelope, sse, translate
+from gateway.mcp.envelope import Message, decode_message, encode
 from gateway.mcp.headers import encode_value
-from gateway.mcp.upstream.exchange import HttpExchange, answer_in, is_events, notice_in
+from gateway.mcp.notices import LIST_CHANGED
+from gateway.mcp.upstream.exchange import HttpExchange, announced, answer_in, discard, is_events, notice_in
 from gateway.mcp.upstream.pool import BodyStream, ConnectionFailed
 from gateway.mcp.upstream.port import Answer, OutcomeUnknown, Outgoing
 
@@ -35,20 +39,42 @@ class ModernHttpUpstream:
         response = await self._exchange.send("POST", head + outgoing.param_headers, body)
         rewrite = None if outgoing.modern else translate.to_legacy(outgoing.id)
         if not is_events(response):
-            return await self._exchange.answer(response, outgoing.id, rewrite, modern=outgoing.modern)
+            answer = await self._exchange.answer(response, outgoing.id, rewrite, modern=outgoing.modern)
+            if rewrite is None and answer.body and b'"resultType"' not in answer.body:
+                message = decode_message(answer.body)
+                complete = translate.completed(outgoing.method, message)
+                answer.body = answer.body if complete is None else complete(message)
+            return answer
         assert response.stream is not None
         answer = Answer()
-        answer.stream = self._events(response.stream, answer, outgoing.id, rewrite)
+        answer.stream = self._events(response.stream, answer, outgoing, rewrite)
         return answer
 
     async def notify(self, outgoing: Outgoing) -> None:
         """This era has no notifications from clients."""
 
+    def listen(self, resources: frozenset[str]) -> AsyncIterator[Message]:
+        return self._announcements(resources)
+
     async def close(self) -> None:
         await self._exchange.close()
 
+    async def _announcements(self, resources: frozenset[str]) -> AsyncIterator[Message]:
+        wanted: dict[str, object] = dict.fromkeys(LIST_CHANGED, True)
+        if resources:
+            wanted["resourceSubscriptions"] = sorted(resources)
+        params = translate.stamp({"notifications": msgspec.Raw(encode(wanted))}, b"{}")
+        body = envelope.request(b'"watch"', "subscriptions/listen", params)
+        response = await self._exchange.send("POST", _VERSION + b"subscriptions/listen\r\n", body)
+        if not is_events(response):
+            await discard(response)
+            raise self._exchange.refusal(response)
+        assert response.stream is not None
+        async for message in announced(response.stream):
+            yield message
+
     async def _events(
-        self, stream: BodyStream, answer: Answer, identifier: bytes, rewrite: translate.Rewrite | None
+        self, stream: BodyStream, answer: Answer, outgoing: Outgoing, rewrite: translate.Rewrite | None
     ) -> AsyncIterator[bytes]:
         """The events as they come, up to the answer; what a server sends after it is dropped."""
         splitter = sse.Splitter()
@@ -57,11 +83,12 @@ class ModernHttpUpstream:
             while not answered:
                 out: list[bytes] = []
                 for event in splitter.feed(await anext(stream)):
-                    message = answer_in(event, identifier)
+                    message = answer_in(event, outgoing.id)
                     if message is not None:
                         answer.judge(message)
                         answered = True
-                        out.append(event if rewrite is None else sse.frame(rewrite(message)))
+                        change = rewrite or translate.completed(outgoing.method, message)
+                        out.append(event if change is None else sse.frame(change(message)))
                         break
                     if notice_in(event):
                         out.append(event)

@@ -17,6 +17,7 @@ import msgspec
 
 from gateway.mcp import envelope, protocol, sse, translate
 from gateway.mcp.envelope import UNREADABLE, Message, Params, decode_message, decode_params, encode
+from gateway.mcp.notices import LIST_CHANGED
 from gateway.mcp.upstream.port import Answer, NotSent, OutcomeUnknown, Outgoing, UpstreamFailure
 
 if TYPE_CHECKING:
@@ -59,11 +60,12 @@ class Multiplex:
         self._line = line
         self.modern = modern
         self._pending: dict[bytes, _Pending] = {}
+        self._listeners: set[asyncio.Queue[Message | None]] = set()
         self._ids = itertools.count(1)
         self._background: set[Task[None]] = set()
 
     def __len__(self) -> int:
-        return len(self._pending)
+        return len(self._pending) + len(self._listeners)
 
     async def request(self, outgoing: Outgoing) -> Answer:
         """As `Upstream.request`, on a line that is open."""
@@ -101,14 +103,18 @@ class Multiplex:
         finally:
             self._pending.pop(identifier, None)
 
-    async def initialize(self, version: str) -> Message:
+    async def initialize(self, version: str, capabilities: bytes = b"{}") -> Message:
         """Open a session with a legacy server; gives its answer.
 
         Raises:
             NotSent, OutcomeUnknown: there is no session.
         """
-        params = {"protocolVersion": version, "capabilities": {}, "clientInfo": translate.CLIENT}
-        answer = await self.ask("initialize", {name: msgspec.Raw(encode(value)) for name, value in params.items()})
+        params: Params = {
+            "protocolVersion": msgspec.Raw(encode(version)),
+            "capabilities": msgspec.Raw(capabilities),
+            "clientInfo": msgspec.Raw(encode(translate.CLIENT)),
+        }
+        answer = await self.ask("initialize", params)
         if bytes(answer.error):
             raise NotSent(self._slug, "it refused the handshake")
         await self._line.write(envelope.notification("notifications/initialized"), None)
@@ -129,6 +135,35 @@ class Multiplex:
         elif message.is_answer and (pending := self._pending.pop(bytes(message.id), None)) is not None:
             pending.messages.put_nowait(message)
 
+    async def announced(self, resources: frozenset[str]) -> AsyncIterator[Message]:
+        """What the server announces on the open line; ends when the line is lost."""
+        listener: asyncio.Queue[Message | None] = asyncio.Queue(MAX_NOTICES)
+        self._listeners.add(listener)
+        subscription: bytes | None = None
+        try:
+            subscription = await self._subscribe(resources)
+            while (message := await listener.get()) is not None:
+                yield message
+        finally:
+            self._listeners.discard(listener)
+            if subscription is not None:
+                self._give_up(subscription)
+
+    async def _subscribe(self, resources: frozenset[str]) -> bytes | None:
+        """Ask to be told; gives the id of a modern server's subscription, which lasts as long as nobody ends it."""
+        if not self.modern:
+            for uri in sorted(resources):
+                await self.ask("resources/subscribe", {"uri": msgspec.Raw(encode(uri))})
+            return None
+        wanted: dict[str, object] = dict.fromkeys(LIST_CHANGED, True)
+        if resources:
+            wanted["resourceSubscriptions"] = sorted(resources)
+        identifier = b"%d" % next(self._ids)
+        params = translate.stamp({"notifications": msgspec.Raw(encode(wanted))}, b"{}")
+        self._pending[identifier] = _Pending(None)
+        await self._line.write(envelope.request(identifier, "subscriptions/listen", params), identifier)
+        return identifier
+
     def fail(self, identifier: bytes, failure: UpstreamFailure) -> None:
         """Tell whoever waits for a request that no answer will come."""
         pending = self._pending.pop(identifier, None)
@@ -139,6 +174,10 @@ class Multiplex:
         """The line is gone, and with it every answer."""
         for identifier in list(self._pending):
             self.fail(identifier, OutcomeUnknown(self._slug, why))
+        for listener in self._listeners:
+            if listener.full():
+                listener.get_nowait()
+            listener.put_nowait(None)
 
     # -- messages
 
@@ -148,6 +187,9 @@ class Multiplex:
             self._reply(message)
             return
         if message.method != "notifications/progress":
+            for listener in self._listeners:
+                with suppress(asyncio.QueueFull):
+                    listener.put_nowait(message)
             return
         with suppress(*UNREADABLE):
             params = decode_params(message.params)
@@ -173,7 +215,7 @@ class Multiplex:
             meta["progressToken"] = msgspec.Raw(b'"' + identifier + b'"')
             params = {**params, "_meta": msgspec.Raw(encode(meta))}
         if self.modern:
-            return params if outgoing.modern else translate.stamp(params, outgoing.capabilities)
+            return params if outgoing.modern else translate.stamp(params, outgoing.capabilities, outgoing.log_level)
         return translate.unstamp(params) if outgoing.modern else params
 
     def _rewrite(self, outgoing: Outgoing) -> translate.Rewrite:

@@ -97,6 +97,7 @@ class Answer:
         patient: a person may be thinking about it, so its deadlines are longer.
         outcome: `ok`, `tool_error` or `error`; of a stream it is known when the stream has ended.
         error_code: of a JSON-RPC error.
+        id: of the request that `stream` answers, as JSON, so that a failure on the way answers it as well.
     """
 
     status: int = 200
@@ -107,10 +108,13 @@ class Answer:
     headers: tuple[tuple[bytes, bytes], ...] = ()
     outcome: str = "ok"
     error_code: int | None = None
+    id: bytes = b""
 
     def judge(self, message: Message) -> None:
         """Note how the call ended, from its answer. What cannot be read raises `envelope.UNREADABLE`."""
         if bytes(message.error):
+            if not bytes(message.error).lstrip().startswith(b"{"):
+                raise msgspec.ValidationError("an error is an object")
             self.outcome = "error"
             self.error_code = decode_error(message.error).code
             return
@@ -133,6 +137,13 @@ class Upstream(Protocol):
 
     async def notify(self, outgoing: Outgoing) -> None:
         """Pass on a client's notification, where the server is listening for it."""
+        ...
+
+    def listen(self, resources: frozenset[str]) -> AsyncIterator[Message] | None:
+        """What the server announces of its own accord: changed lists, and changes of these resources.
+
+        The iterator ends or raises when the line breaks. `None` where there is nothing to hear.
+        """
         ...
 
     async def close(self) -> None: ...

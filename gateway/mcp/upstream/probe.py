@@ -17,6 +17,7 @@ import msgspec
 from gateway.mcp import envelope, protocol, sse, translate
 from gateway.mcp.envelope import Message, Params, ProtocolError, decode_error, decode_message, encode
 from gateway.mcp.upstream.legacy_http import LegacyHttpUpstream
+from gateway.mcp.upstream.openapi import OpenApiUpstream
 from gateway.mcp.upstream.port import Answer, NotSent, Outgoing, Upstream
 from gateway.mcp.upstream.sse import SseUpstream
 from gateway.mcp.upstream.stdio import StdioUpstream
@@ -48,6 +49,10 @@ _CAPABILITIES: dict[str, Any] = {
     "sampling": {},
     "roots": {"listChanged": True},
 }
+
+
+class _Versions(msgspec.Struct):
+    supported: tuple[str, ...] = ()
 
 
 class _Opening(msgspec.Struct):
@@ -97,6 +102,8 @@ class Prober:
     async def _look_at(self, connection: Connection) -> Offer:
         if connection.transport == "stdio":
             return await self._look_at_child(connection)
+        if connection.transport == "openapi":
+            return await self._look_at_service(connection)
         if connection.transport == "sse":
             return await self._look_as_legacy(connection)
         modern = self._upstreams.make(replace(connection, era="modern"))
@@ -112,13 +119,24 @@ class Prober:
         legacy = self._upstreams.make(replace(connection, era="legacy", protocol_version=None))
         assert isinstance(legacy, LegacyHttpUpstream | SseUpstream)
         try:
-            if isinstance(legacy, SseUpstream):
-                introduction = await legacy.introduce(_prober(connection))
-            else:
-                introduction = await legacy.introduce(_prober(connection), encode(_CAPABILITIES))
+            introduction = await legacy.introduce(_prober(connection), encode(_CAPABILITIES))
             return await self._read(legacy, connection, _decode_opening(introduction))
         finally:
             await legacy.close()
+
+    async def _look_at_service(self, connection: Connection) -> Offer:
+        """A REST service says nothing of itself: it offers what was imported, as long as anything answers there."""
+        service = self._upstreams.make(connection)
+        assert isinstance(service, OpenApiUpstream)
+        await service.reach()
+        return Offer(
+            reachable=True,
+            endpoint_url=connection.url,
+            transport="openapi",
+            capabilities={"tools": {}},
+            offered=tuple(Offered("tool", operation.tool, operation.definition) for operation in connection.operations),
+            checks={"connectivity": "healthy", "handshake": "healthy", "capabilities": "healthy"},
+        )
 
     async def _look_at_child(self, connection: Connection) -> Offer:
         known = self._upstreams.known(connection)
@@ -185,21 +203,37 @@ async def _discover(upstream: Upstream) -> _Opening | None:
     Raises:
         NotSent: the server could not be reached at all.
     """
+    message = await _ask_to_discover(upstream)
+    if message is not None and _speaks_modern(message):
+        # It knows the era but would not answer this time: servers may say first which revisions they take.
+        message = await _ask_to_discover(upstream)
+    if message is None or bytes(message.error):
+        return None
+    opening = _decode_opening(message)
+    return opening if protocol.MODERN in opening.supportedVersions else None
+
+
+async def _ask_to_discover(upstream: Upstream) -> Message | None:
     try:
-        answer = await upstream.request(_outgoing(None, "server/discover", {}))
-        message = await whole(answer)
+        return await whole(await upstream.request(_outgoing(None, "server/discover", {})))
     except NotSent as error:
         if "HTTP" in error.message:
             return None
         raise
     except ProtocolError:
         return None
-    if bytes(message.error):
-        code = decode_error(message.error).code
-        # Only a modern server knows these codes; any other error is how a legacy one fails.
-        return _Opening(supportedVersions=(protocol.MODERN,)) if code == protocol.MISSING_CAPABILITY else None
-    opening = _decode_opening(message)
-    return opening if protocol.MODERN in opening.supportedVersions else None
+
+
+def _speaks_modern(message: Message) -> bool:
+    """Whether an error is one that only a modern server of our revision gives; any other is how a legacy one fails."""
+    if not bytes(message.error):
+        return False
+    error = decode_error(message.error)
+    if error.code != protocol.UNSUPPORTED_VERSION:
+        return False
+    with suppress(msgspec.DecodeError):
+        return protocol.MODERN in msgspec.json.decode(error.data, type=_Versions).supported
+    return False
 
 
 async def _read_list(
@@ -281,7 +315,11 @@ def _prober(connection: Connection | None) -> Principal:
 
 
 def _outgoing(connection: Connection | None, method: str, params: Params) -> Outgoing:
-    meta: dict[str, Any] = {protocol.META_VERSION: protocol.MODERN, protocol.META_CAPABILITIES: _CAPABILITIES}
+    meta: dict[str, Any] = {
+        protocol.META_VERSION: protocol.MODERN,
+        protocol.META_CAPABILITIES: _CAPABILITIES,
+        protocol.META_CLIENT_INFO: translate.CLIENT,
+    }
     return Outgoing(
         principal=_prober(connection),
         id=b"1",

@@ -9,23 +9,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
 from gateway.mcp import protocol, sse, translate
 from gateway.mcp.upstream.backoff import Backoff
+from gateway.mcp.upstream.exchange import discard, header_lines, is_events
 from gateway.mcp.upstream.multiplex import Multiplex
 from gateway.mcp.upstream.pool import ConnectionFailed, Pool, Response
 from gateway.mcp.upstream.port import Answer, NotSent, OutcomeUnknown, Outgoing, UpstreamFailure
-from registry.core.egress import EgressRefused, EgressTimeout, EgressUnreachable, HeaderInvalid, UrlInvalid, vet_url
+from registry.core.egress import EgressRefused, EgressTimeout, EgressUnreachable, UrlInvalid, vet_url
 from registry.core.version import VERSION
+from registry.identity.principal import Principal
 
 if TYPE_CHECKING:
     from gateway.mcp.envelope import Message
     from registry.core.clock import Clock
     from registry.core.egress import Egress, Target
-    from registry.identity.principal import Principal
     from registry.servers.connection import Connection
 
 HANDSHAKE_SECONDS = 10.0
@@ -77,9 +77,18 @@ class SseUpstream:
         if session is not None:
             await session.multiplex.notify(outgoing)
 
-    async def introduce(self, principal: Principal) -> Message:
-        """The server's `initialize` answer in this principal's session."""
-        return (await self._session(principal)).introduction
+    async def introduce(self, principal: Principal, capabilities: bytes) -> Message:
+        """Open this principal's session; gives the server's `initialize` answer."""
+        return (await self._session(principal, capabilities)).introduction
+
+    def listen(self, resources: frozenset[str]) -> AsyncIterator[Message]:
+        return self._announcements(resources)
+
+    async def _announcements(self, resources: frozenset[str]) -> AsyncIterator[Message]:
+        gateway = Principal(org_id=self._connection.org_id, user_id=None, role="system", permissions=frozenset())
+        session = await self._session(gateway, b"{}")
+        async for message in session.multiplex.announced(resources):
+            yield message
 
     async def close(self) -> None:
         self._closed = True
@@ -93,7 +102,7 @@ class SseUpstream:
 
     # -- sessions
 
-    async def _session(self, principal: Principal) -> _Session:
+    async def _session(self, principal: Principal, capabilities: bytes = b"{}") -> _Session:
         key = principal.subject
         session = self._sessions.get(key)
         if session is not None:
@@ -105,7 +114,7 @@ class SseUpstream:
             raise NotSent(self._slug, f"it keeps failing, it is tried again in {self._backoff.wait:.1f} s")
         task = self._opening.get(key)
         if task is None:
-            task = self._opening[key] = asyncio.create_task(self._open(key))
+            task = self._opening[key] = asyncio.create_task(self._open(key, capabilities))
             task.add_done_callback(lambda done: self._opened(key, done))
         return await asyncio.shield(task)
 
@@ -115,14 +124,14 @@ class SseUpstream:
             # Whoever waits for it raises it; when all have gone, nobody has to.
             task.exception()
 
-    async def _open(self, key: str) -> _Session:
+    async def _open(self, key: str, capabilities: bytes) -> _Session:
         await self._close_unused()
         self._backoff.started()
         session = _Session(self._connection, self._pool, self._target, self._common, self._clock.monotonic())
         self._alive.add(session)
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
-                await session.open(lambda: self._ended(key, session))
+                await session.open(capabilities, lambda: self._ended(key, session))
         except BaseException as error:
             self._alive.discard(session)
             await session.close("it was given up")
@@ -179,10 +188,11 @@ class _Session:
         self.multiplex = Multiplex(connection.slug, self)
         self.used_at = now
 
-    async def open(self, ended: Callable[[], None]) -> None:
+    async def open(self, capabilities: bytes, ended: Callable[[], None]) -> None:
         """Open the stream and shake hands.
 
         Args:
+            capabilities: what the gateway says that it can do for the server.
             ended: called once when the server has ended the stream.
 
         Raises:
@@ -190,14 +200,14 @@ class _Session:
         """
         head = f"GET {self._target.request_target} HTTP/1.1\r\naccept: text/event-stream\r\n".encode()
         response = await self._exchange(head + self._common + b"\r\n", b"")
-        if response.status != 200 or response.stream is None or not _is_events(response):
-            await _discard(response)
+        if response.status != 200 or response.stream is None or not is_events(response):
+            await discard(response)
             raise NotSent(self._slug, f"it did not open an event stream (HTTP {response.status})")
         self._stream = response.stream
         named: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._reading = asyncio.create_task(self._read(response.stream, named, ended))
         self._endpoint = self._post_target((await named).decode("utf-8", "replace"))
-        self.introduction = await self.multiplex.initialize(self._version)
+        self.introduction = await self.multiplex.initialize(self._version, capabilities)
 
     async def write(self, message: bytes, identifier: bytes | None) -> None:
         """As `multiplex.Line`. A request's POST goes on by itself: the request's answer may come before the POST's."""
@@ -261,7 +271,7 @@ class _Session:
         try:
             async with asyncio.timeout(self._post_seconds):
                 response = await self._exchange(head, message)
-                await _discard(response)
+                await discard(response)
             return self._refusal(response.status)
         except UpstreamFailure as error:
             return error
@@ -290,18 +300,4 @@ class _Session:
 
 def _common(target: Target, headers: tuple[tuple[str, str], ...]) -> bytes:
     lines = [f"host: {target.authority}", "accept-encoding: identity", f"user-agent: gatehouse/{VERSION}"]
-    for name, value in headers:
-        if any(character in name + value for character in "\r\n\0"):
-            raise HeaderInvalid(f"The header {name!r} has a line break: remove it.", field="headers")
-        lines.append(f"{name}: {value}")
-    return ("\r\n".join(lines) + "\r\n").encode()
-
-
-def _is_events(response: Response) -> bool:
-    return response.content_type.startswith(b"text/event-stream")
-
-
-async def _discard(response: Response) -> None:
-    if response.stream is not None:
-        with suppress(ConnectionFailed):
-            await translate.close(response.stream)
+    return ("\r\n".join([*lines, *header_lines(headers)]) + "\r\n").encode()

@@ -7,6 +7,7 @@ answer is whose is `multiplex`'s affair.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from gateway.mcp import protocol, translate
@@ -59,6 +60,14 @@ class StdioUpstream:
     async def notify(self, outgoing: Outgoing) -> None:
         if self._ready and not self._multiplex.modern:
             await self._multiplex.notify(outgoing)
+
+    def listen(self, resources: frozenset[str]) -> AsyncIterator[Message]:
+        return self._announcements(resources)
+
+    async def _announcements(self, resources: frozenset[str]) -> AsyncIterator[Message]:
+        await self._running()
+        async for message in self._multiplex.announced(resources):
+            yield message
 
     async def introduce(self) -> Message:
         """What the server said of itself when it was started: its `server/discover` or `initialize` answer."""

@@ -8,7 +8,7 @@ from alembic import op
 from registry.core.db import UTCDateTime
 
 revision = "0020"
-down_revision = "0003"
+down_revision = "0010"
 
 
 def upgrade() -> None:

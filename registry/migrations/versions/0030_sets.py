@@ -8,7 +8,7 @@ from alembic import op
 from registry.core.db import JSONDict, UTCDateTime
 
 revision = "0030"
-down_revision = "0020"
+down_revision = "0021"
 
 _PUBLIC_SERVER = "public AND deleted_at IS NULL"
 _PUBLIC_SET = "public"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,9 +77,10 @@ async def register(door: Door, server: Faulty, slug: str = "faulty") -> None:
     await door.register(slug, server.url, deadlines=DEADLINES)
 
 
-def tasks() -> int:
-    """How many there are, without those of the server's side."""
-    return sum("Faulty._serve" not in repr(task.get_coro()) for task in asyncio.all_tasks())
+def tasks() -> Counter[str]:
+    """What is running, without the server's side."""
+    running = Counter(getattr(task.get_coro(), "__qualname__", "?") for task in asyncio.all_tasks())
+    return Counter({name: count for name, count in running.items() if name != "Faulty._serve"})
 
 
 async def nothing_left(door: Door, server: Faulty) -> None:
@@ -90,7 +92,8 @@ async def nothing_left(door: Door, server: Faulty) -> None:
     await server.until(lambda: len(server.connections) == upstream._exchange._pool.idle)
     assert len(door.app._flights) == 0
     assert len(getattr(upstream, "_parking", ())) == 0
-    await asyncio.gather(*getattr(upstream, "_background", ()))
+    while waiting := getattr(upstream, "_background", ()):
+        await asyncio.wait(set(waiting))
 
 
 @pytest.mark.parametrize(("client", "server"), PAIRS)

@@ -8,7 +8,11 @@ from typing import Any
 
 import pytest
 
+from gateway.mcp.catalog import Catalog
+from gateway.mcp.own import own_server
 from registry.identity.permissions import OPERATE, PERMISSIONS, PUBLIC
+from registry.servers.connection import Connection, ServerOffer
+from registry.sets.members import Member, SetOffer
 from tests.gateway.mcp.door import Door, McpError, opened
 from tests.gateway.mcp.echo import echo, tool
 
@@ -192,3 +196,33 @@ def test_what_visitors_may_do_is_to_list_and_to_use() -> None:
         "mcp:prompts:list",
         "mcp:prompts:get",
     } == PUBLIC
+
+
+def test_a_visitor_sees_nothing_at_any_other_address() -> None:
+    catalog = Catalog(lambda org_id: own_server(org_id, []), 60)
+    offers = [
+        ServerOffer(
+            connection=Connection(server_id=slug, org_id="org", slug=slug, transport="streamable-http"),
+            name=slug,
+            public=True,
+            price_usd=None,
+            server_metadata={},
+            offered=(),
+        )
+        for slug in ("one", "two")
+    ]
+    members = (Member(server="one"),)
+    sets = [SetOffer(org_id="org", slug="one", name="one", description=None, public=True, members=members)]
+    catalog.replace("org", offers, sets)
+    organisation = catalog.of("org")
+    places = {"servers/one": ("one", False), "servers/two": ("two", False), "sets/one": ("one", True)}
+    for place in places:
+        visitor = catalog.visitor(place)
+        assert visitor is not None
+        assert (visitor.user_id, visitor.role, visitor.subject) == (None, "public", f"public:{place}")
+        assert organisation.view(None, visitor) is None
+        for other, (slug, curated) in places.items():
+            assert (organisation.view(slug, visitor, curated=curated) is not None) == (place == other)
+    catalog.replace("org", offers[:1])
+    assert catalog.visitor("servers/two") is None
+    assert catalog.visitor("sets/one") is None

@@ -1,0 +1,101 @@
+"""Resumable streams of the legacy era: a client that loses its connection goes on where it was.
+
+Each stream of a session gets numbered events, which are kept for a while. A stream goes on being read when its client
+has gone, and a GET with `Last-Event-ID` gets what was missed, and what still comes.
+Source: specification 2025-11-25, basic/transports (resumability and redelivery).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator
+
+from gateway.mcp import sse, translate
+
+MOST_STREAMS = 32
+"""Streams of one session that are kept; the oldest goes first."""
+MOST_BYTES = 1024 * 1024
+"""Of one stream; its oldest events go first."""
+RETRY_MILLISECONDS = 1000
+PRIMED_FROM = "2025-11-25"
+"""Clients of older revisions do not expect an event without data."""
+
+
+class _Kept:
+    """One stream's latest events."""
+
+    def __init__(self) -> None:
+        self.events: deque[tuple[int, bytes]] = deque()
+        self.size = 0
+        self.last = 0
+        self.ended = False
+        self.news = asyncio.Event()
+
+    def add(self, event: bytes) -> int:
+        self.last += 1
+        self.events.append((self.last, event))
+        self.size += len(event)
+        while self.size > MOST_BYTES and len(self.events) > 1:
+            self.size -= len(self.events.popleft()[1])
+        self.news.set()
+        return self.last
+
+
+class Replay:
+    """The streams of one session."""
+
+    def __init__(self, version: str) -> None:
+        self._primed = version >= PRIMED_FROM
+        self._kept: OrderedDict[int, _Kept] = OrderedDict()
+        self._streams = 0
+
+    async def record(self, stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The same events with ids, kept as they pass."""
+        self._streams += 1
+        number, kept = self._streams, _Kept()
+        self._kept[number] = kept
+        if len(self._kept) > MOST_STREAMS:
+            self._kept.popitem(last=False)
+        splitter = sse.Splitter()
+        try:
+            if self._primed:
+                yield b"id: %d-0\nretry: %d\ndata: \n\n" % (number, RETRY_MILLISECONDS)
+            async for chunk in stream:
+                out = [_numbered(number, kept, event) for event in splitter.feed(chunk)]
+                if out:
+                    yield b"".join(out)
+        finally:
+            kept.ended = True
+            kept.news.set()
+            await translate.close(stream)
+
+    def resume(self, last_id: bytes) -> AsyncIterator[bytes] | None:
+        """What came after an event, and what still comes; `None` if that stream is not kept."""
+        number, _, place = last_id.partition(b"-")
+        if not (number.isdigit() and place.isdigit()):
+            return None
+        kept = self._kept.get(int(number))
+        return None if kept is None else self._go_on(int(number), kept, int(place))
+
+    async def _go_on(self, number: int, kept: _Kept, place: int) -> AsyncIterator[bytes]:
+        yield sse.KEEP_ALIVE
+        while True:
+            kept.news.clear()
+            missed = [(count, event) for count, event in kept.events if count > place]
+            if missed:
+                place = missed[-1][0]
+                yield b"".join(b"id: %d-%d\n%b" % (number, count, event) for count, event in missed)
+            elif kept.ended:
+                return
+            else:
+                await kept.news.wait()
+
+
+def _numbered(number: int, kept: _Kept, event: bytes) -> bytes:
+    data = sse.data_of(event)
+    if not data:
+        # Comments, and priming events of a server's own, have nothing to replay.
+        return event if event.startswith(b":") else b""
+    framed = sse.frame(data)
+    return b"id: %d-%d\n%b" % (number, kept.add(framed), framed)

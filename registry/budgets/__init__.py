@@ -1,0 +1,1 @@
+"""Budgets: limits on spending, and the ledger that keeps them."""

@@ -1,0 +1,122 @@
+"""Runs the suite's program and reads what it wrote. It knows no gateway and judges nothing.
+
+The suite writes one folder for each scenario into its output folder: `[server-]NAME-TIME/checks.json`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.support.components.node import NpmPackage
+
+PACKAGE = "@modelcontextprotocol/conformance"
+RUN_SECONDS = 150
+"""For all scenarios of a revision; they take under ten where the machine is free."""
+SCENARIO_MILLISECONDS = 60_000
+"""A bound for machines under load; most take a second or two."""
+
+_FOLDER = re.compile(r"(?:server-)?(?P<name>.+)-\d{4}-\d\d-\d\dT[\d-]+Z")
+BAD = ("FAILURE", "WARNING")
+"""A warning is a SHOULD that was not done; it needs a reason as a failure does."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """What one check of a scenario found."""
+
+    id: str
+    status: str
+    message: str
+
+    @property
+    def bad(self) -> bool:
+        return self.status in BAD
+
+
+Results = dict[str, list[Check]]
+"""By scenario, in the suite's order of checks."""
+
+
+def bad_checks(results: Results) -> Results:
+    """The scenarios with anything bad, with nothing but that."""
+    bad = {name: [check for check in checks if check.bad] for name, checks in results.items()}
+    return {name: checks for name, checks in bad.items() if checks}
+
+
+@dataclass(frozen=True)
+class Suite:
+    """The installed program.
+
+    Args:
+        package: of the registry.
+        directory: output folders are made in it.
+    """
+
+    package: NpmPackage
+    directory: Path
+
+    def requirements(self, revision: str, side: str) -> list[str]:
+        """What the program itself says a revision requires of a "server" or "client"."""
+        document = yaml.safe_load((self.package.directory / "requirements" / f"{revision}.yaml").read_text())
+        return document[side]
+
+    async def server(self, url: str, revision: str) -> Results:
+        """Test the server at `url` with everything that the revision requires, and what it only reports."""
+        output = self._output(f"server-{revision}")
+        limits = ("--timeout", str(SCENARIO_MILLISECONDS))
+        await self._run("server", "--url", url, "--requirements", revision, *limits, "-o", str(output))
+        return _read(output)
+
+    async def client(self, command: str, scenario: str, revision: str, env: Mapping[str, str]) -> list[Check]:
+        """Test the client that a shell starts by `command` and the address of the suite's server."""
+        output = self._output(f"client-{scenario.replace('/', '-')}")
+        which = ("--scenario", scenario, "--spec-version", revision, "--timeout", str(SCENARIO_MILLISECONDS))
+        code, said = await self._run("client", "--command", command, *which, "-o", str(output), env=env)
+        checks = next(iter(_read(output).values()), [])
+        if code != 0 and not any(check.bad for check in checks):
+            checks.append(Check("client-exit", "FAILURE", said[-2000:]))
+        return checks
+
+    def _output(self, name: str) -> Path:
+        return self.directory / f"{name}-{len(list(self.directory.iterdir()))}"
+
+    async def _run(self, *arguments: str, env: Mapping[str, str] | None = None) -> tuple[int, str]:
+        process = await asyncio.create_subprocess_exec(
+            *self.package.command(),
+            *arguments,
+            env={**self.package.node.env, **dict(env or {})},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        try:
+            async with asyncio.timeout(RUN_SECONDS):
+                said, _ = await process.communicate()
+        except BaseException:
+            process.kill()
+            await process.wait()
+            raise
+        assert process.returncode is not None
+        return process.returncode, said.decode(errors="replace")
+
+
+def _read(output: Path) -> Results:
+    results: Results = {}
+    for file in sorted(output.rglob("checks.json")) if output.exists() else ():
+        # A scenario's name may hold slashes, which are folders here.
+        found = _FOLDER.fullmatch(str(file.parent.relative_to(output)))
+        assert found is not None, file
+        results[found["name"]] = [_check(each) for each in json.loads(file.read_text())]
+    return results
+
+
+def _check(document: dict[str, Any]) -> Check:
+    return Check(document["id"], document["status"], document.get("errorMessage") or document["description"])

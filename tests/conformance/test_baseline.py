@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.conformance import test_era_pairs
+from tests.conformance.baseline import complaints, passed, tables
+from tests.conformance.required import CLIENT, CLIENT_UNSCORED, LEGACY, MODERN, SERVER
+from tests.conformance.suite import Check, Suite
+
+GOOD, FAILED, WARNED = Check("a", "SUCCESS", ""), Check("b", "FAILURE", "no"), Check("c", "WARNING", "hm")
+
+
+@pytest.mark.parametrize(("revision", "servers", "clients"), [(LEGACY, 30, 4), (MODERN, 37, 7)])
+def test_the_table_is_what_the_suite_requires(suite: Suite, revision: str, servers: int, clients: int) -> None:
+    assert set(SERVER[revision]) == set(suite.requirements(revision, "server"))
+    assert len(SERVER[revision]) == servers
+    unauthorized = [name for name in suite.requirements(revision, "client") if not name.startswith("auth/")]
+    assert set(CLIENT[revision]) == set(unauthorized)
+    assert len(CLIENT[revision]) == clients
+
+
+def test_the_tables_of_the_baseline_are_of_runs_that_are_made() -> None:
+    runs = {f"{revision} direct" for revision in SERVER}
+    runs |= {f"{revision} to {era}" for revision in SERVER for era in ("legacy", "modern")}
+    runs |= {f"{revision} client" for revision in CLIENT}
+    assert set(tables()) <= {*runs, "era pairs"}
+    pairs = {f"{name}[{path}]" for name in dir(test_era_pairs) for path in test_era_pairs.PATHS}
+    assert set(tables().get("era pairs", {})) <= pairs
+    assert all(reason.strip() for table in tables().values() for reason in table.values())
+    assert set(CLIENT_UNSCORED) == set(CLIENT)
+
+
+def test_what_passes_needs_no_excuse() -> None:
+    results = {"x": [GOOD]}
+    assert complaints(results, ["x"], {}) == []
+    assert complaints(results, ["x", "y"], {}) == ["y was not run"]
+    assert len(complaints(results, ["x"], {"x": "why"})) == 1
+    assert len(complaints(results, ["x"], {"x:a": "why"})) == 1
+
+
+def test_failures_and_warnings_need_one() -> None:
+    results = {"x": [GOOD, FAILED, WARNED]}
+    assert len(complaints(results, ["x"], {})) == 2
+    assert complaints(results, ["x"], {"x:b": "why"}) == ["x: c (WARNING): hm"]
+    assert complaints(results, ["x"], {"x": "why"}) == []
+    assert complaints(results, ["x"], {"x:b": "why", "x:c": "why"}) == []
+
+
+def test_a_scenario_passes_without_a_failure_and_not_without_checks() -> None:
+    assert passed({"x": [GOOD, WARNED], "y": [GOOD, FAILED], "z": []}, ["x", "y", "z", "missing"]) == 1

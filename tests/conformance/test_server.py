@@ -1,0 +1,62 @@
+"""The suite's server scenarios: straight at the server first, then at the gateway before it, over all era pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.conformance.baseline import baseline, complaints, passed
+from tests.conformance.required import LEGACY, MODERN, SERVER
+from tests.conformance.suite import Results, Suite
+from tests.support.gateway import RunningGateway, exchange
+from tests.support.servers.conformance.process import ConformanceServer
+
+GetServer = Callable[[str], ConformanceServer]
+
+
+def judge(run: str, results: Results, revision: str) -> None:
+    required, excused = SERVER[revision], baseline(run)
+    said = complaints(results, required, excused)
+    assert not said, "\n".join(said)
+    assert passed(results, required) == len(required) - sum(name in _scenarios(results, excused) for name in required)
+
+
+def _scenarios(results: Results, excused: object) -> set[str]:
+    """The scenarios that the baseline lets fail."""
+    names = {str(entry).partition(":")[0] for entry in excused}  # type: ignore[attr-defined]
+    return {name for name in names if any(check.status == "FAILURE" for check in results.get(name, ()))}
+
+
+@pytest.mark.parametrize("revision", [LEGACY, MODERN])
+async def test_the_server_itself_passes(suite: Suite, server: GetServer, revision: str) -> None:
+    results = await suite.server(server("both").url, revision)
+    judge(f"{revision} direct", results, revision)
+
+
+@pytest.mark.parametrize(("era", "version"), [("legacy", MODERN), ("modern", LEGACY), ("modern", None)])
+def test_a_server_of_one_era_refuses_the_other(server: GetServer, era: str, version: str | None) -> None:
+    headers = {"Content-Type": "application/json", **({"MCP-Protocol-Version": version} if version else {})}
+    answer = exchange(server(era).url, "POST", headers=headers, body=b'{"jsonrpc":"2.0","id":1,"method":"ping"}')
+    assert (answer.status, "nsupported protocol version" in answer.text) == (400, True)
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+@pytest.mark.parametrize("revision", [LEGACY, MODERN])
+async def test_the_gateway_passes(
+    suite: Suite, server: GetServer, gateway: RunningGateway, revision: str, era: str
+) -> None:
+    results = await through_gateway(suite, gateway, server(era), revision)
+    judge(f"{revision} to {era}", results, revision)
+
+
+async def through_gateway(suite: Suite, gateway: RunningGateway, server: ConformanceServer, revision: str) -> Results:
+    """Run against one server's own address, which the operator has opened: the suite can send no credential."""
+    body = {"name": f"conformance-{revision}-{server.era}", "base_url": server.url, "public": True}
+    answer = gateway.rest("POST", "/v1/mcp/servers", body)
+    assert answer.status == 201, answer.text
+    registered = answer.json()
+    try:
+        return await suite.server(f"{gateway.url}/servers/{registered['slug']}/mcp", revision)
+    finally:
+        gateway.rest("DELETE", f"/v1/mcp/servers/{registered['id']}")
