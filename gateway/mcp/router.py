@@ -162,6 +162,8 @@ class Router:
         server = attempt.server
         outgoing = _outgoing(request, server, attempt.method, params, upstream_name)
         outgoing.param_headers = _param_headers(request, attempt)
+        if attempt.entry is not None and attempt.entry.definition.param_headers:
+            outgoing.params = headers.unambiguous(attempt.entry.definition.param_headers, outgoing.params)
         self._states.open(outgoing, server.id)
         try:
             answer = await self._ask(request, server, outgoing)
