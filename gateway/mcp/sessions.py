@@ -52,6 +52,7 @@ class LegacySession:
         "_numbers",
         "calls",
         "capabilities",
+        "expires",
         "id",
         "levels_sent",
         "log_level",
@@ -65,6 +66,7 @@ class LegacySession:
     def __init__(self, identifier: str, agreed: Agreed) -> None:
         self.id = identifier
         self.version = agreed.version
+        self.expires = agreed.expires
         self.capabilities = bytes(agreed.capabilities)
         self.upstream_ids: dict[str, bytes | None] = {}
         """Upstream session id per server id; `None` where that server keeps no sessions."""
@@ -128,7 +130,7 @@ class LegacySessions:
         """The session of that id, if it is this principal's, alive, and was not ended."""
         key = (principal.subject, identifier)
         session = self._live.get(key)
-        if session is not None:
+        if session is not None and session.expires >= self._clock.now().timestamp():
             self._live.move_to_end(key)
             return session
         if self._ended and _digest(identifier) in self._ended:

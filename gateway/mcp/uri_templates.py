@@ -65,11 +65,11 @@ class UriTemplate:
 def _beyond(gap: _Gap, uri: str, places: list[int]) -> list[int]:
     """Where a gap that begins at one of these places, given in order, may end."""
     found: list[int] = []
-    reached = -1
+    end = reached = -1
     for place in places:
-        end = len(uri)
-        if gap.within_part and (stop := _PART_END.search(uri, place)) is not None:
-            end = stop.start()
+        if place > end:
+            stop = _PART_END.search(uri, place) if gap.within_part else None
+            end = stop.start() if stop is not None else len(uri)
         found += range(max(place + gap.least, reached + 1), end + 1)
         reached = max(reached, end)
     return found
