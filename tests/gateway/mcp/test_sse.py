@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import pytest
@@ -19,7 +20,7 @@ streams = st.lists(st.tuples(lines, ends), max_size=20).map(lambda made: b"".joi
 
 def cut(stream: bytes, places: list[int]) -> list[bytes]:
     borders = [0, *sorted(place % (len(stream) + 1) for place in places), len(stream)]
-    return [stream[begin:end] for begin, end in zip(borders, borders[1:], strict=False)]
+    return [stream[begin:end] for begin, end in itertools.pairwise(borders)]
 
 
 def split(chunks: list[bytes]) -> list[bytes]:
