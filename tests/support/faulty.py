@@ -142,6 +142,7 @@ class Faulty:
             while (request := await _read(reader)) is not None:
                 head, body = request
                 self.requests.append(head + body)
+                await self._tell()
                 await self._deal_with(head, body, reader, writer)
                 await self._tell()
         except (OSError, asyncio.IncompleteReadError):
