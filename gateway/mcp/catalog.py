@@ -117,6 +117,7 @@ class View:
 
     Args:
         single: the one server, at a server's own address.
+        may_use: whether the caller's key admits a name (`server__name`).
         curated: the set, at a set's address.
     """
 
@@ -124,6 +125,7 @@ class View:
     servers: tuple[ServerEntry, ...]
     single: ServerEntry | None
     ttl_ms: int
+    may_use: Callable[[str], bool]
     curated: SetOffer | None = None
     _pages: dict[Kind, _Pages] = field(default_factory=dict["Kind", _Pages])
     _matchers: list[tuple[UriTemplate, Entry]] | None = None
@@ -138,6 +140,11 @@ class View:
             return entry.server, entry.name
         if self.curated is not None:
             return self._find_in_set(uri, self.curated)
+        found = self._find_unlisted(uri)
+        # What is not listed was not filtered by listing either.
+        return found if found is not None and self.may_use(prefixed(found[0].slug, found[1])) else None
+
+    def _find_unlisted(self, uri: str) -> tuple[ServerEntry, str] | None:
         head, plus, rest = uri.partition(URI_SEPARATOR)
         for server in self.servers:
             if plus and server.slug == head:
@@ -247,7 +254,9 @@ class OrgCatalog:
                 entries[definition.kind].setdefault(
                     exposed, Entry(definition.kind, exposed, definition.name, server, definition, definition.permission)
                 )
-        return View(entries=entries, servers=servers, single=single, ttl_ms=self._ttl_of(servers))
+        return View(
+            entries=entries, servers=servers, single=single, ttl_ms=self._ttl_of(servers), may_use=principal.may_use
+        )
 
     def _compile_set(self, made: SetOffer, principal: Principal) -> View:
         if made.slug not in self._set_entries:
@@ -260,7 +269,14 @@ class OrgCatalog:
                 entries[entry.kind][entry.exposed] = entry
                 servers[entry.server.slug] = entry.server
         used = tuple(servers.values())
-        return View(entries=entries, servers=used, single=None, ttl_ms=self._ttl_of(used), curated=made)
+        return View(
+            entries=entries,
+            servers=used,
+            single=None,
+            ttl_ms=self._ttl_of(used),
+            may_use=principal.may_use,
+            curated=made,
+        )
 
     def _entries_of(self, made: SetOffer) -> list[Entry]:
         """What a set offers, named before anybody's permissions: a name means the same to everybody."""

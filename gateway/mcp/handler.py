@@ -269,7 +269,7 @@ class Handler:
             return Answer(status=204)
         again = session.replay.resume(given.last_event_id) if given.last_event_id else None
         if again is not None:
-            return self._router.attend(principal, receive, again)
+            return Answer(stream=self._router.attended(principal, receive, again))
         return self._router.listen(principal, view, session, receive)
 
 
