@@ -157,10 +157,14 @@ class Notices:
         # The first byte makes the response begin, so that the client knows that it is heard.
         return self._events(listener, sse.KEEP_ALIVE)
 
-    async def listen(
+    def listen(
         self, org_id: str, current: Callable[[], View | None], identifier: bytes, params: Params
     ) -> AsyncIterator[bytes]:
-        """A modern subscription: acknowledged with what it will really hear, ended by its empty result."""
+        """A modern subscription: acknowledged with what it will really hear, ended by its empty result.
+
+        Raises:
+            ProtocolError: `notifications` is no object.
+        """
         asked = object_param(params, "notifications")
         granted: dict[str, object] = {name: True for name in LIST_CHANGED if bytes(asked.get(name, b"")) == b"true"}
         methods = frozenset(LIST_CHANGED[name] for name in granted)
@@ -169,7 +173,10 @@ class Notices:
             granted["resourceSubscriptions"] = list(watched.values())
         acknowledgement = {**_subscription(identifier), "notifications": msgspec.Raw(encode(granted))}
         first = sse.frame(envelope.notification("notifications/subscriptions/acknowledged", acknowledgement))
-        async for event in self._events(Listener(org_id, current, methods, watched, identifier), first):
+        return self._subscribed(Listener(org_id, current, methods, watched, identifier), first, identifier)
+
+    async def _subscribed(self, listener: Listener, first: bytes, identifier: bytes) -> AsyncIterator[bytes]:
+        async for event in self._events(listener, first):
             yield event
         ending = encode({"resultType": "complete", **_subscription(identifier)})
         yield sse.frame(envelope.result(identifier, ending))

@@ -16,7 +16,7 @@ import msgspec
 from gateway.mcp import envelope, headers, protocol, translate
 from gateway.mcp.call import CallKeeping, CallUnderWay
 from gateway.mcp.catalog import LIST_KEYS, Entry, ServerEntry, View
-from gateway.mcp.envelope import Params, ProtocolError, encode, object_param, text_param
+from gateway.mcp.envelope import UNREADABLE, Params, ProtocolError, encode, object_param, text_param
 from gateway.mcp.flights import ClientGone, Flight, Receive
 from gateway.mcp.log_levels import LEVELS
 from gateway.mcp.notices import MAX_SUBSCRIPTIONS, watchable
@@ -27,6 +27,7 @@ from gateway.mcp.rounds import request_in_rounds
 from gateway.mcp.tasks import EXTENSION as TASKS_EXTENSION
 from gateway.mcp.tasks import METHODS as TASK_METHODS
 from gateway.mcp.upstream.port import Answer, OutcomeUnknown, Outgoing
+from gateway.mcp.upstream.probe import whole
 from registry.core.version import VERSION
 
 if TYPE_CHECKING:
@@ -137,9 +138,10 @@ class Router:
         attempt = Attempt(request.principal, method, name, server, entry, params)
         call = CallUnderWay(self._keeping, request, attempt)
         try:
-            await call.admit()
             if self._keeping.recorder.full:
+                # Before admission: what is refused is recorded as well, and a flood of it must wait like any other.
                 await self._keeping.recorder.written()
+            await call.admit()
             call.take_off()
             answer = await self._send(request, attempt, upstream_name)
             await self._sizes.cut(attempt, answer, request.id, modern=request.modern)
@@ -165,6 +167,8 @@ class Router:
         server = attempt.server
         outgoing = _outgoing(request, server, attempt.method, params, upstream_name)
         outgoing.param_headers = _param_headers(request, attempt)
+        if attempt.entry is not None and attempt.entry.definition.param_headers:
+            outgoing.params = headers.unambiguous(attempt.entry.definition.param_headers, outgoing.params)
         self._states.open(outgoing, server.id)
         try:
             answer = await self._ask(request, server, outgoing)
@@ -227,9 +231,15 @@ class Router:
         self._keeping.flights.take_off(flight)
         try:
             outgoing = _outgoing(request, server, method, params, name)
-            return await self._upstreams.get(server.connection).request(outgoing)
+            answer = await self._upstreams.get(server.connection).request(outgoing)
+            if answer.stream is None:
+                return answer
+            # Suggestions are small: read whole, they need no flight of their own once they are on their way back.
+            return Answer(body=translate.with_id(request.id)(await whole(answer)))
         except asyncio.CancelledError as error:
             raise (flight.reason() or error) from None
+        except (*UNREADABLE, RecursionError, translate.InputRequired):
+            raise OutcomeUnknown(server.slug, "its answer cannot be read") from None
         finally:
             self._keeping.flights.land(flight)
 

@@ -8,6 +8,7 @@ memory for the sessions that are in use. The modern era has no sessions.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 import secrets
 from collections import OrderedDict
@@ -52,6 +53,7 @@ class LegacySession:
         "_numbers",
         "calls",
         "capabilities",
+        "expires",
         "id",
         "levels_sent",
         "listed",
@@ -66,6 +68,7 @@ class LegacySession:
     def __init__(self, identifier: str, agreed: Agreed) -> None:
         self.id = identifier
         self.version = agreed.version
+        self.expires = agreed.expires
         self.capabilities = bytes(agreed.capabilities)
         self.upstream_ids: dict[str, bytes | None] = {}
         """Upstream session id per server id; `None` where that server keeps no sessions."""
@@ -114,7 +117,7 @@ class LegacySessions:
         self._clock = clock
         self._on_end = on_end
         self._live: OrderedDict[tuple[str, str], LegacySession] = OrderedDict()
-        self._ended: dict[str, float] = {}
+        self._ended: dict[bytes, float] = {}
 
     def open(self, principal: Principal, version: str, capabilities: bytes) -> LegacySession:
         agreed = Agreed(
@@ -131,10 +134,10 @@ class LegacySessions:
         """The session of that id, if it is this principal's, alive, and was not ended."""
         key = (principal.subject, identifier)
         session = self._live.get(key)
-        if session is not None:
+        if session is not None and session.expires >= self._clock.now().timestamp():
             self._live.move_to_end(key)
             return session
-        if identifier in self._ended:
+        if self._ended and _digest(identifier) in self._ended:
             return None
         try:
             agreed = msgspec.json.decode(self._sealer.open(identifier, principal.subject), type=Agreed)
@@ -150,9 +153,10 @@ class LegacySessions:
     def end(self, principal: Principal, session: LegacySession) -> None:
         """End a session at its client's wish; its id answers 404 from now on."""
         now = self._clock.now().timestamp()
-        if len(self._ended) >= IN_MEMORY:
-            self._ended = {identifier: until for identifier, until in self._ended.items() if until > now}
-        self._ended[session.id] = now + LIFETIME_SECONDS
+        # They all last equally long, so the first to have ended is the first to be forgotten.
+        while self._ended and next(iter(self._ended.values())) <= now:
+            del self._ended[next(iter(self._ended))]
+        self._ended[_digest(session.id)] = now + LIFETIME_SECONDS
         self._live.pop((principal.subject, session.id), None)
         _close(session)
         self._on_end(session)
@@ -166,6 +170,11 @@ class LegacySessions:
                 del self._live[key]
                 self._on_end(session)
                 return
+
+
+def _digest(identifier: str) -> bytes:
+    """What is kept of an ended session: ids are long, and there may be many."""
+    return hashlib.blake2b(identifier.encode(errors="replace"), digest_size=16).digest()
 
 
 def _close(session: LegacySession) -> None:
