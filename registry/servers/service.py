@@ -200,6 +200,7 @@ class ServerService:
     async def take(self, session: Session, server: Server, offer: Offer) -> bool:
         """Write what a look at the server found; true if it offers something else than before."""
         now = self._clock.now()
+        shown = _shown(server)
         server.health_status = "healthy" if offer.reachable else "unhealthy"
         server.health = {
             "last_check_at": now.isoformat(),
@@ -209,7 +210,8 @@ class ServerService:
         }
         if not offer.reachable:
             # What it offered before stays listed: a server that is down for a moment costs its clients nothing.
-            emit(session, CatalogChanged(server.org_id, server.id))
+            if _shown(server) != shown:
+                emit(session, CatalogChanged(server.org_id, server.id))
             return False
         server.discovered_at = now
         server.endpoint_url = offer.endpoint_url or server.base_url
@@ -229,7 +231,9 @@ class ServerService:
         if before != after:
             await queries.drop_capabilities(session, server.id)
             session.add_all(_rows(server.id, offer.offered))
-        emit(session, CatalogChanged(server.org_id, server.id))
+        if before != after or _shown(server) != shown:
+            # Servers are looked at again and again: that alone is no news.
+            emit(session, CatalogChanged(server.org_id, server.id))
         return before != after
 
     async def list(
@@ -320,8 +324,13 @@ class ServerService:
         """How to reach one server, with its secrets in the clear: for the gateway's own use, never for a caller."""
         return self._connection(await self._find(session, principal, server_id))
 
-    async def record_look(self, session: Session, principal: Principal, server_id: str, offer: Offer) -> Server:
-        server = await self._find(session, principal, server_id)
+    async def record_look(
+        self, session: Session, principal: Principal, connection: Connection, offer: Offer
+    ) -> Server | None:
+        """Write what a look along `connection` found; `None` if the server is reached in another way by now."""
+        server = await self._find(session, principal, connection.server_id)
+        if self._connection(server) != connection:
+            return None
         await self.take(session, server, offer)
         return server
 
@@ -408,6 +417,11 @@ def _transport_of(registration: Registration) -> Transport:
     if registration.transport:
         return registration.transport
     return "sse" if registration.base_url.rstrip("/").endswith("/sse") else "streamable-http"
+
+
+def _shown(server: Server) -> tuple[object, ...]:
+    """What others see of a look, beside what the server offers."""
+    return server.health_status, server.endpoint_url, server.transport, server.server_metadata
 
 
 def _stem(name: str) -> str:
