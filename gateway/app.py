@@ -42,6 +42,8 @@ from gateway.mcp.notices import Notices
 from gateway.mcp.own import own_server
 from gateway.mcp.policies.budget import BudgetPolicy
 from gateway.mcp.policies.permission import PermissionPolicy
+from gateway.mcp.policies.rate import MemoryBuckets, RatePolicy, parse_call_limits
+from gateway.mcp.policies.rate_redis import RedisBuckets
 from gateway.mcp.policies.stop import StopPolicy
 from gateway.mcp.records import Recorder
 from gateway.mcp.refresh import CatalogRefresh
@@ -77,7 +79,7 @@ from registry.core.db import Database
 from registry.core.egress import Egress, EgressPolicy, parse_allow
 from registry.core.events import EventBus
 from registry.core.idempotency import IdempotencyStore
-from registry.core.security import Sealer, derive_key, load_master_key
+from registry.core.security import Digester, Sealer, derive_key, load_master_key
 from registry.core.version import VERSION
 from registry.emergency.service import EmergencyService
 from registry.emergency.switch import EmergencySwitch
@@ -200,6 +202,7 @@ class Application:
         self._events.subscribe(LimitsChanged, lambda _changed: self._desk.changed())
         self._addresses = ClientAddress(settings.trusted_proxies)
         self._hosts = HostPolicy(host, settings.public_url, settings.allowed_hosts)
+        self._shared: RedisBuckets | None = None
         self._ready = False
         self._wire_data_path()
         self._wire_api(host)
@@ -223,14 +226,14 @@ class Application:
         self._upstreams.add_local(SLUG, LocalUpstream(toolbox))
         stop = StopPolicy(self._switch, self._flights)
         self._switch.on_stop(stop.end_calls)
-        policies = [PermissionPolicy(), stop, BudgetPolicy(self._desk)]
+        policies = [PermissionPolicy(), stop, *self._rate_limits(), BudgetPolicy(self._desk)]
         router = Router(
             catalog=catalog,
             upstreams=self._upstreams,
             keeping=CallKeeping(policies, self._recorder, self._flights, clock, stop.recheck),
             notices=self._notices,
             states=RequestStates(Sealer(self._master, "request-states"), clock),
-            tasks=TaskIds(Sealer(self._master, "tasks")),
+            tasks=TaskIds(Digester(self._master, "tasks")),
         )
         self.caller = ToolCaller(router)
         sessions = LegacySessions(Sealer(self._master, "sessions"), clock, self._upstreams.end_sessions)
@@ -239,6 +242,14 @@ class Application:
         self._mcp = McpEndpoint(handler, self._hosts, settings.max_body_bytes, self._addresses.of)
         self._sse_clients = SseClients(handler, router.attended)
         self._sse = McpEndpoint(self._sse_clients, self._hosts, settings.max_body_bytes, self._addresses.of)
+
+    def _rate_limits(self) -> list[RatePolicy]:
+        settings = self._settings
+        by_name = parse_call_limits(settings.call_limits)
+        if not settings.calls_per_minute and not by_name:
+            return []
+        self._shared = RedisBuckets(settings.redis_url, self._clock) if settings.redis_url else None
+        return [RatePolicy(self._shared or MemoryBuckets(self._clock), settings.calls_per_minute, by_name)]
 
     async def _rediscover(self, connection: Connection) -> None:
         """Read a server's lists anew because it said that they changed."""
@@ -339,6 +350,8 @@ class Application:
         await self._upstreams.close()
         await self._desk.stop()
         await self._recorder.stop()
+        if self._shared is not None:
+            await self._shared.close()
         await self._authenticator.close()
         await self._egress.close()
         await self.database.close()

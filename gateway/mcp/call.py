@@ -154,7 +154,8 @@ class CallUnderWay:
                 int(elapsed * 1e6),
                 request.size,
                 size,
-                attempt.cost_usd,
+                # A whole number would come back from the database as another text, and the chain hashes texts.
+                float(attempt.cost_usd),
                 request_id.decode("latin-1")[:128] if request_id is not None else None,
             )
         )

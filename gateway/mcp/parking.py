@@ -13,6 +13,10 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 PARKED = "parked:"
+ASKED = "request"
+"""Key of what a parked server asked, in `inputRequests` and `inputResponses`; further ones are numbered."""
+GATHER_SECONDS = 0.02
+"""Servers may ask for several things at once: what follows within a moment goes with the first."""
 LIFETIME_SECONDS = 300.0
 MOST = 1000
 

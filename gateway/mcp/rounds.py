@@ -7,6 +7,7 @@ back with the same call. Source: specification 2026-07-28, basic/patterns/mrtr; 
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -109,6 +110,9 @@ def _asked(raw: msgspec.Raw, identifier: bytes, origin: str | None) -> bytes:
     fields = decode_params(raw)
     params = decode_params(fields["params"]) if "params" in fields else {}
     method = decode_text(fields["method"])
+    if bytes(params.get("mode", b"")) == b'"url"' and "elicitationId" not in params:
+        # This era tells requests for a visit apart by it.
+        params["elicitationId"] = msgspec.Raw(encode(str(uuid.uuid4())))
     return envelope.request(identifier, method, translate.with_origin(method, params, origin))
 
 

@@ -23,6 +23,7 @@ from gateway.mcp.notices import MAX_SUBSCRIPTIONS, watchable
 from gateway.mcp.policies.permission import PERMISSION
 from gateway.mcp.policies.policy import Attempt
 from gateway.mcp.rounds import request_in_rounds
+from gateway.mcp.tasks import EXTENSION as TASKS_EXTENSION
 from gateway.mcp.tasks import METHODS as TASK_METHODS
 from gateway.mcp.upstream.port import Answer, OutcomeUnknown, Outgoing
 from registry.core.version import VERSION
@@ -185,6 +186,13 @@ class Router:
         """Ask after a task, or change it, at the server that runs it."""
         if not request.principal.may("mcp:tools:call"):
             raise ProtocolError(protocol.INVALID_REQUEST, "This needs the permission mcp:tools:call.", status=403)
+        if TASKS_EXTENSION not in request.capabilities:
+            raise ProtocolError(
+                protocol.MISSING_CAPABILITY,
+                "A client that uses tasks must declare their extension.",
+                data={"requiredCapabilities": msgspec.Raw(b'{"extensions":{"%b":{}}}' % TASKS_EXTENSION)},
+                status=400,
+            )
         sealed = text_param(request.params, "taskId")
         if request.headers.name is not None and headers.decode_value(request.headers.name) != sealed:
             raise ProtocolError(protocol.HEADER_MISMATCH, "Mcp-Name must equal the task id in the body.", status=400)

@@ -1,18 +1,21 @@
 """Tasks of the extension `io.modelcontextprotocol/tasks`: their ids, as callers know them.
 
-A task belongs to the caller that began it and to its server. Its id is sealed for both before the caller sees it, so
-that it leads back to the right server, and to nobody else's task. Source: SEP-2663.
+A task belongs to the caller that began it and to its server. The id that the caller sees names the server and carries
+a digest for the caller, so that it leads back to the right server, and to nobody else's task. Source: SEP-2663.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from gateway.mcp import protocol, sse, translate
 from gateway.mcp.envelope import Message, ProtocolError, decode_message, decode_params, decode_text, encode, result
-from registry.core.security import SealBroken, Sealer
+from registry.core.security import Digester
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from gateway.mcp.upstream.port import Answer
     from registry.identity.principal import Principal
 
+EXTENSION = b"io.modelcontextprotocol/tasks"
 METHODS = frozenset({"tasks/get", "tasks/update", "tasks/cancel"})
 _MARK = b'"taskId"'
 
@@ -30,25 +34,30 @@ class _Task(msgspec.Struct, array_like=True):
 
 
 class TaskIds:
-    """Seals and opens task ids."""
+    """Makes task ids that callers see, and reads them."""
 
-    def __init__(self, sealer: Sealer) -> None:
-        self._sealer = sealer
+    def __init__(self, digester: Digester) -> None:
+        self._digester = digester
 
-    def open(self, principal: Principal, sealed: str) -> tuple[str, str]:
+    def open(self, principal: Principal, shown: str) -> tuple[str, str]:
         """Server id and the server's own task id.
 
         Raises:
             ProtocolError: nobody began such a task, or somebody else did.
         """
-        try:
-            task = msgspec.json.decode(self._sealer.open(sealed, principal.subject), type=_Task)
-        except (SealBroken, msgspec.DecodeError):
-            raise ProtocolError(protocol.INVALID_PARAMS, f"Unknown task: {sealed[:100]}") from None
-        return task.server_id, task.id
+        text, _, digest = shown.rpartition(".")
+        if text and self._digester.matches(f"{principal.subject} {text}", digest):
+            with suppress(binascii.Error, msgspec.DecodeError):
+                task = msgspec.json.decode(base64.urlsafe_b64decode(text), type=_Task)
+                return task.server_id, task.id
+        raise ProtocolError(protocol.INVALID_PARAMS, f"Unknown task: {shown[:100]}")
+
+    def _shown(self, principal: Principal, server_id: str, task_id: str) -> str:
+        text = base64.urlsafe_b64encode(msgspec.json.encode(_Task(server_id, task_id))).decode()
+        return f"{text}.{self._digester.digest(f'{principal.subject} {text}')}"
 
     def seal(self, answer: Answer, principal: Principal, server_id: str) -> None:
-        """Seal the task id in an answer that has one."""
+        """Put the id that the caller is to see into an answer that has one."""
         if answer.stream is not None and not answer.large:
             answer.stream = self._sealed_events(answer.stream, principal, server_id)
         elif _MARK in answer.body:
@@ -77,6 +86,6 @@ class TaskIds:
         fields = decode_params(message.result)
         if "taskId" not in fields:
             return None
-        task = _Task(server_id, decode_text(fields["taskId"]))
-        fields["taskId"] = msgspec.Raw(encode(self._sealer.seal(msgspec.json.encode(task), principal.subject)))
+        shown = self._shown(principal, server_id, decode_text(fields["taskId"]))
+        fields["taskId"] = msgspec.Raw(encode(shown))
         return result(bytes(message.id), encode(fields))

@@ -8,7 +8,7 @@ that watch it. What each transport does to listen is its `Upstream.listen`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -95,7 +95,7 @@ class Watches:
                     return
                 async for message in lines:
                     pause = FIRST_PAUSE
-                    await self._heard(connection, message, lines)
+                    await self._heard(connection, message)
             except (ProtocolError, OSError) as error:
                 log.debug("a server's announcements cannot be heard", server=connection.slug, why=str(error))
             except Exception:
@@ -103,8 +103,11 @@ class Watches:
             await self._clock.sleep(pause)
             pause = min(LONGEST_PAUSE, pause * 2)
 
-    async def _heard(self, connection: Connection, message: Message, lines: AsyncIterator[Message]) -> None:
-        if message.method == RESOURCE_UPDATED:
+    async def _heard(self, connection: Connection, message: Message) -> None:
+        if not message.method:
+            # The line is open: what changed before it was, nobody has told.
+            await self._rediscover(connection)
+        elif message.method == RESOURCE_UPDATED:
             try:
                 updated = msgspec.json.decode(message.params, type=_Updated)
             except msgspec.DecodeError:

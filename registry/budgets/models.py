@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, UniqueConstraint, Uuid
+from sqlalchemy import BigInteger, CheckConstraint, Float, ForeignKey, Index, String, UniqueConstraint, Uuid
 from sqlalchemy.orm import Mapped, mapped_column
 
 from registry.core.db import Base, UuidKey
@@ -32,7 +32,7 @@ class BudgetLimit(UuidKey, Base):
     period: Mapped[str] = mapped_column(String(8))
     action: Mapped[str] = mapped_column(String(8))
     """`warn`, `block` or `pause`."""
-    alert_threshold: Mapped[float]
+    alert_threshold: Mapped[float] = mapped_column(Float)
     paused_at: Mapped[datetime | None]
     version: Mapped[int] = mapped_column(BigInteger, default=1)
     """Grows with every change, so that processes see by one sum whether anything did."""

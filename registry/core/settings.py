@@ -76,6 +76,11 @@ class Settings(BaseSettings):
     public_calls_per_minute: int = Field(default=600, ge=1)
     """Requests that one client address may send to public servers and sets, without a credential."""
 
+    calls_per_minute: int = Field(default=0, ge=0)
+    """Calls of one key or user over MCP and its other doors; 0: no limit."""
+    call_limits: Names = ()
+    """`NAME=CALLS` entries: calls a minute in one organisation, by a server's slug or a tool's name."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "json"
 
@@ -86,7 +91,7 @@ class Settings(BaseSettings):
     catalog_ttl_seconds: int = Field(default=300, ge=1)
     """How long a client may keep a list, and how often a server's offer is read again."""
 
-    @field_validator("trusted_proxies", "allowed_hosts", "egress_allow", mode="before")
+    @field_validator("trusted_proxies", "allowed_hosts", "egress_allow", "call_limits", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -96,7 +96,9 @@ class EmergencyService:
 
     async def status(self, session: Session, principal: Principal) -> Sequence[Stop]:
         """The stops in force that concern the caller's organisation; an operator sees all of them."""
-        principal.require(READ)
+        # Who may stop things may see what is stopped: the answer to a press must never undo it.
+        if not principal.may(MANAGE):
+            principal.require(READ)
         found = await in_force(session)
         return [stop for stop in found if principal.operates or stop.covers(principal.org_id)]
 

@@ -244,7 +244,7 @@ def _output(description: Description, node: Node) -> Node | None:
 
 def _free_name(node: Node, method: str, path: str, taken: set[str]) -> str:
     given = node.get("operationId")
-    words = given if isinstance(given, str) and given.strip() else f"{method}_{path}"
+    words = given if isinstance(given, str) and given.strip() else f"{method} {path}"
     stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", words).strip("_")[:MAX_NAME] or method
     name, number = stem, 2
     while name in taken:

@@ -20,7 +20,7 @@ import msgspec
 from gateway.mcp import envelope, protocol, sse, translate
 from gateway.mcp.envelope import Message, Params, ProtocolError, decode_message, decode_params, encode
 from gateway.mcp.log_levels import passes
-from gateway.mcp.parking import PARKED, Parking
+from gateway.mcp.parking import ASKED, GATHER_SECONDS, PARKED, Parking
 from gateway.mcp.upstream.exchange import HttpExchange, announced, answer_in, discard, is_events
 from gateway.mcp.upstream.pool import ConnectionFailed
 from gateway.mcp.upstream.port import Answer, NotSent, OutcomeUnknown, Outgoing
@@ -31,10 +31,9 @@ if TYPE_CHECKING:
     from registry.identity.principal import Principal
     from registry.servers.connection import Connection
 
-ASKED = "request"
-"""Key of what a parked server asked, in `inputRequests` and `inputResponses`; further ones are numbered."""
-GATHER_SECONDS = 0.02
 ASIDE_SECONDS = 1.0
+MOST_ANNOUNCED = 256
+_LIST_CHANGED = b"/list_changed"
 
 
 class SessionGone(Exception):
@@ -75,6 +74,7 @@ class LegacyHttpUpstream:
         self._levels: dict[tuple[str, bytes], str] = {}
         self._opening: dict[object, asyncio.Task[bytes | None]] = {}
         self._asides: dict[bytes, _Aside] = {}
+        self._listeners: set[asyncio.Queue[Message | None]] = set()
         self._ids = itertools.count(1)
         self._background: set[asyncio.Task[None]] = set()
 
@@ -105,22 +105,40 @@ class LegacyHttpUpstream:
         return self._announcements(resources)
 
     async def _announcements(self, resources: frozenset[str]) -> AsyncIterator[Message]:
-        """A session of the gateway's own, with its GET stream; what is watched is subscribed to in it."""
+        """A session of the gateway's own, with its GET stream; what is watched is subscribed to in it.
+
+        Some servers announce a change to the session that caused it only: that is heard as well.
+        """
         session_id = await self._open_session(b"{}")
+        heard: asyncio.Queue[Message | None] = asyncio.Queue(MOST_ANNOUNCED)
+        listening: asyncio.Task[None] | None = None
+        self._listeners.add(heard)
         try:
             response = await self._exchange.send("GET", self._head(session_id), b"")
-            if not is_events(response):
+            if not is_events(response) or response.stream is None:
                 await discard(response)
                 raise self._exchange.refusal(response)
+            listening = asyncio.create_task(_put_all(announced(response.stream), heard))
             for uri in sorted(resources):
                 params: Params = {"uri": msgspec.Raw(encode(uri))}
                 await self._post(session_id, envelope.request(b"%d" % next(self._ids), "resources/subscribe", params))
-            assert response.stream is not None
-            async for message in announced(response.stream):
+            yield Message()
+            while (message := await heard.get()) is not None:
                 yield message
         finally:
+            self._listeners.discard(heard)
+            if listening is not None:
+                listening.cancel()
             if session_id is not None:
                 self._later(self.end_session(session_id))
+
+    def _announce(self, event: bytes) -> None:
+        """Take a change that was announced in somebody's session; clients hear of it when the catalog has it."""
+        with suppress(msgspec.DecodeError, RecursionError):
+            message = decode_message(sse.data_of(event))
+            for heard in self._listeners:
+                with suppress(asyncio.QueueFull):
+                    heard.put_nowait(message)
 
     async def end_session(self, session_id: bytes) -> None:
         """Tell the server that a session is over."""
@@ -246,7 +264,9 @@ class LegacyHttpUpstream:
                 answer.judge(message)
                 out.append(event if rewrite is None else sse.frame(rewrite(message)))
                 return "answered"
-            if b'"method"' in event and (request := _asked_in(event)) is not None:
+            if _LIST_CHANGED in event and _is_notice(event):
+                self._announce(event)
+            elif b'"method"' in event and (request := _asked_in(event)) is not None:
                 self._ask(request, reading, outgoing, out, asked)
             elif not outgoing.modern or (sse.data_of(event) and passes(event, outgoing.log_level)):
                 out.append(event)
@@ -372,7 +392,9 @@ class LegacyHttpUpstream:
                 for event in splitter.feed(chunk):
                     readings = self._asides[session_id].readings
                     request = _asked_in(event)
-                    if readings and (request is not None or b"/list_changed" not in event):
+                    if _LIST_CHANGED in event and _is_notice(event):
+                        self._announce(event)
+                    elif readings:
                         readings[-1].inject(event)
                     elif request is not None:
                         refusal = ProtocolError(protocol.METHOD_NOT_FOUND, "No call is under way.")
@@ -418,6 +440,17 @@ class LegacyHttpUpstream:
         task = asyncio.ensure_future(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+def _is_notice(event: bytes) -> bool:
+    """Whether an event is a notification, rather than an answer that mentions one."""
+    return b'"result"' not in event and b'"error"' not in event
+
+
+async def _put_all(messages: AsyncIterator[Message], heard: asyncio.Queue[Message | None]) -> None:
+    async for message in messages:
+        await heard.put(message)
+    await heard.put(None)
 
 
 def _asked_in(event: bytes) -> Message | None:

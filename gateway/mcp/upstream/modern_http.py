@@ -70,6 +70,7 @@ class ModernHttpUpstream:
             await discard(response)
             raise self._exchange.refusal(response)
         assert response.stream is not None
+        yield Message()
         async for message in announced(response.stream):
             yield message
 

@@ -11,17 +11,22 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from gateway.mcp import envelope, protocol, sse, translate
-from gateway.mcp.envelope import Message, Params, decode_message, decode_params, encode
+from gateway.mcp.envelope import Message, Params, ProtocolError, decode_message, decode_params, encode
+from gateway.mcp.log_levels import passes
 from gateway.mcp.notices import LIST_CHANGED
+from gateway.mcp.parking import ASKED, GATHER_SECONDS, PARKED, Parking
 from gateway.mcp.upstream.port import Answer, NotSent, OutcomeUnknown, Outgoing, UpstreamFailure
 
 if TYPE_CHECKING:
     from asyncio import Task
+
+    from gateway.mcp.sessions import LegacySession
 
 MAX_NOTICES = 256
 """Notices of one request that wait for its client; more are dropped, the answer never is."""
@@ -38,13 +43,27 @@ class Line(Protocol):
 
 
 class _Pending:
-    """A request whose answer is awaited; notices that belong to it arrive in the same queue."""
+    """A request whose answer is awaited; what the server says and asks on its account arrives in the same queue.
 
-    __slots__ = ("messages", "progress_token")
+    Args:
+        call: it is a client's, who can be asked.
+    """
 
-    def __init__(self, progress_token: bytes | None) -> None:
+    __slots__ = ("call", "messages", "progress_token")
+
+    def __init__(self, progress_token: bytes | None, *, call: bool = False) -> None:
         self.messages: asyncio.Queue[Message | UpstreamFailure] = asyncio.Queue()
         self.progress_token = progress_token
+        self.call = call
+
+
+@dataclass(frozen=True, slots=True)
+class _Parked:
+    """A call whose server waits for answers: its own request ids, by the keys that the client was given."""
+
+    pending: _Pending
+    identifier: bytes
+    asked: dict[str, bytes]
 
 
 class Multiplex:
@@ -62,15 +81,20 @@ class Multiplex:
         self._pending: dict[bytes, _Pending] = {}
         self._listeners: set[asyncio.Queue[Message | None]] = set()
         self._ids = itertools.count(1)
+        self._parking: Parking[_Parked] = Parking()
         self._background: set[Task[None]] = set()
+        self.asks = False
+        """The server was told what its client can be asked for. Only then one client's calls are all that is here."""
 
     def __len__(self) -> int:
         return len(self._pending) + len(self._listeners)
 
     async def request(self, outgoing: Outgoing) -> Answer:
         """As `Upstream.request`, on a line that is open."""
+        if outgoing.modern and not self.modern and "requestState" in outgoing.params:
+            return await self._resume(outgoing)
         identifier = b"%d" % next(self._ids)
-        pending = self._pending[identifier] = _Pending(_token(outgoing.params))
+        pending = self._pending[identifier] = _Pending(_token(outgoing.params), call=True)
         rewrite = self._rewrite(outgoing)
         try:
             params = self._params(outgoing, identifier, pending)
@@ -88,7 +112,25 @@ class Multiplex:
             answer.judge(first)
             return answer
         answer = Answer()
-        answer.stream = self._stream(first, pending, identifier, answer, rewrite)
+        answer.stream = self._stream(first, pending, identifier, answer, outgoing)
+        return answer
+
+    async def _resume(self, outgoing: Outgoing) -> Answer:
+        """Bring a parked server what it asked for, and go on."""
+        given = envelope.object_param(outgoing.params, "inputResponses")
+        handle = envelope.text_param(outgoing.params, "requestState").removeprefix(PARKED)
+        parked = self._parking.get(handle)
+        if parked is None:
+            raise ProtocolError(protocol.INVALID_PARAMS, "requestState has expired or was used: call again without it.")
+        missing = [key for key in parked.asked if key not in given]
+        if missing:
+            raise ProtocolError(protocol.INVALID_PARAMS, f"params.inputResponses must have {', '.join(missing)}.")
+        self._parking.take(handle)
+        for key, identifier in parked.asked.items():
+            await self._line.write(envelope.result(identifier, bytes(given[key])), None)
+        answer = Answer()
+        first = await _next(parked.pending)
+        answer.stream = self._stream(first, parked.pending, parked.identifier, answer, outgoing)
         return answer
 
     async def ask(self, method: str, params: Params) -> Message:
@@ -117,6 +159,7 @@ class Multiplex:
         answer = await self.ask("initialize", params)
         if bytes(answer.error):
             raise NotSent(self._slug, "it refused the handshake")
+        self.asks = capabilities not in (b"", b"{}")
         await self._line.write(envelope.notification("notifications/initialized"), None)
         return answer
 
@@ -142,6 +185,7 @@ class Multiplex:
         subscription: bytes | None = None
         try:
             subscription = await self._subscribe(resources)
+            yield Message()
             while (message := await listener.get()) is not None:
                 yield message
         finally:
@@ -183,8 +227,14 @@ class Multiplex:
 
     def _notice(self, message: Message) -> None:
         if bytes(message.id):
-            # The gateway declares no client features here, so this is only ever `ping`.
-            self._reply(message)
+            call = self._latest_call() if self.asks and message.method != "ping" else None
+            if call is None:
+                self._reply(message)
+            else:
+                call.messages.put_nowait(message)
+            return
+        if message.method == "notifications/message" and self.asks and (call := self._latest_call()) is not None:
+            call.messages.put_nowait(message)
             return
         if message.method != "notifications/progress":
             for listener in self._listeners:
@@ -199,12 +249,16 @@ class Multiplex:
             params["progressToken"] = msgspec.Raw(pending.progress_token)
             pending.messages.put_nowait(Message("2.0", message.method, params=msgspec.Raw(encode(params))))
 
+    def _latest_call(self) -> _Pending | None:
+        """Whose call a server means when it asks for something: nothing on this kind of line says it better."""
+        return next((pending for pending in reversed(self._pending.values()) if pending.call), None)
+
     def _reply(self, message: Message) -> None:
         identifier = bytes(message.id)
         if message.method == "ping":
             body = envelope.result(identifier, b"{}")
         else:
-            refusal = envelope.ProtocolError(protocol.METHOD_NOT_FOUND, f"{message.method} is not offered to servers.")
+            refusal = ProtocolError(protocol.METHOD_NOT_FOUND, f"{message.method} is not offered to servers.")
             body = envelope.error(identifier, refusal)
         self._later(self._line.write(body, None))
 
@@ -226,18 +280,59 @@ class Multiplex:
         )
 
     async def _stream(
-        self, first: Message, pending: _Pending, identifier: bytes, answer: Answer, rewrite: translate.Rewrite
+        self, first: Message, pending: _Pending, identifier: bytes, answer: Answer, outgoing: Outgoing
     ) -> AsyncIterator[bytes]:
         message = first
+        parked = False
         try:
             while message.method:
-                yield sse.frame(envelope.notification(message.method, decode_params(message.params)))
+                if not bytes(message.id):
+                    event = sse.frame(envelope.notification(message.method, _params_of(message)))
+                    if not outgoing.modern or passes(event, outgoing.log_level):
+                        yield event
+                elif outgoing.session is not None:
+                    yield self._asked(message, outgoing, outgoing.session)
+                else:
+                    yield await self._park(message, pending, identifier, outgoing)
+                    parked = True
+                    return
                 message = await _next(pending)
             answer.judge(message)
             self._pending.pop(identifier, None)
-            yield sse.frame(rewrite(message))
+            yield sse.frame(self._rewrite(outgoing)(message))
         finally:
-            self._give_up(identifier)
+            if not parked:
+                self._give_up(identifier)
+
+    def _asked(self, message: Message, outgoing: Outgoing, session: LegacySession) -> bytes:
+        """The event that asks a legacy client."""
+        identifier = bytes(message.id)
+
+        def reply(given: Message) -> None:
+            self._later(self._line.write(translate.with_id(identifier)(given), None))
+
+        params = translate.with_origin(message.method, _params_of(message), outgoing.origin)
+        return sse.frame(envelope.request(session.expect(reply), message.method, params))
+
+    async def _park(self, first: Message, pending: _Pending, identifier: bytes, outgoing: Outgoing) -> bytes:
+        """Keep the call until its modern client comes back; gives the event that asks it."""
+        asked = [first]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GATHER_SECONDS):
+                while bytes((message := await _next(pending)).id) and message.method:
+                    asked.append(message)
+                pending.messages.put_nowait(message)
+        keys = [ASKED if number == 0 else f"{ASKED}-{number + 1}" for number in range(len(asked))]
+        wanted = {
+            key: {
+                "method": message.method,
+                "params": translate.with_origin(message.method, _params_of(message), outgoing.origin),
+            }
+            for key, message in zip(keys, asked, strict=True)
+        }
+        parked = _Parked(pending, identifier, {key: bytes(one.id) for key, one in zip(keys, asked, strict=True)})
+        handle = self._parking.put(parked, lambda: self._give_up(identifier))
+        return sse.frame(envelope.result(outgoing.id, translate.input_required(wanted, PARKED + handle)))
 
     def _give_up(self, identifier: bytes) -> None:
         """Forget a request that nobody waits for any more, and tell the server so."""
@@ -261,6 +356,10 @@ async def _next(pending: _Pending) -> Message:
     if isinstance(message, UpstreamFailure):
         raise message
     return message
+
+
+def _params_of(message: Message) -> Params:
+    return decode_params(message.params) if bytes(message.params) else {}
 
 
 def _token(params: Params) -> bytes | None:

@@ -134,7 +134,8 @@ class Upstream(Protocol):
     def listen(self, resources: frozenset[str]) -> AsyncIterator[Message] | None:
         """What the server announces of its own accord: changed lists, and changes of these resources.
 
-        The iterator ends or raises when the line breaks. `None` where there is nothing to hear.
+        First comes a message without a method, as soon as the server is listened to. The iterator ends or raises when
+        the line breaks. `None` where there is nothing to hear.
         """
         ...
 

@@ -64,16 +64,17 @@ class SseUpstream:
         self._closed = False
 
     async def request(self, outgoing: Outgoing) -> Answer:
-        session = await self._session(outgoing.principal)
+        capabilities = translate.legacy_capabilities(outgoing.capabilities)
+        session = await self._session(outgoing.principal, capabilities)
         try:
             return await session.multiplex.request(outgoing)
         except SessionGone:
             await self._retire(session)
-            session = await self._session(outgoing.principal)
+            session = await self._session(outgoing.principal, capabilities)
             return await session.multiplex.request(outgoing)
 
     async def notify(self, outgoing: Outgoing) -> None:
-        session = self._sessions.get(outgoing.principal.subject)
+        session = self._sessions.get(_key(outgoing.principal, translate.legacy_capabilities(outgoing.capabilities)))
         if session is not None:
             await session.multiplex.notify(outgoing)
 
@@ -102,8 +103,8 @@ class SseUpstream:
 
     # -- sessions
 
-    async def _session(self, principal: Principal, capabilities: bytes = b"{}") -> _Session:
-        key = principal.subject
+    async def _session(self, principal: Principal, capabilities: bytes) -> _Session:
+        key = _key(principal, capabilities)
         session = self._sessions.get(key)
         if session is not None:
             session.used_at = self._clock.monotonic()
@@ -296,6 +297,11 @@ class _Session:
         if status < 500:
             return NotSent(self._slug, f"it did not take the message (HTTP {status})")
         return OutcomeUnknown(self._slug, f"it answered HTTP {status}")
+
+
+def _key(principal: Principal, capabilities: bytes) -> str:
+    """A server that asks for something does not say whom: clients that can be asked the same share a stream."""
+    return f"{principal.subject} {capabilities.decode()}"
 
 
 def _common(target: Target, headers: tuple[tuple[str, str], ...]) -> bytes:

@@ -7,7 +7,9 @@ answer is whose is `multiplex`'s affair.
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gateway.mcp import protocol, translate
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from registry.servers.connection import Connection
 
 HANDSHAKE_SECONDS = 30.0
+MAX_OWN = 16
+"""Children of one server for single clients; beyond it the one longest unused goes."""
 DETECT_SECONDS = 3.0
 
 
@@ -30,10 +34,15 @@ class StdioUpstream:
 
     Args:
         user: who the child runs as where the gateway is root.
+        capabilities: what the server is told that its client can be asked for. A pipe does not say which client a
+            request of the server's is for, so clients that can be asked have a child of their own.
     """
 
-    def __init__(self, connection: Connection, user: str, clock: Clock) -> None:
+    def __init__(self, connection: Connection, user: str, clock: Clock, capabilities: bytes = b"{}") -> None:
         assert connection.command is not None
+        self._clock = clock
+        self._capabilities = capabilities
+        self._own: OrderedDict[tuple[str, bytes], StdioUpstream] = OrderedDict()
         self._connection = connection
         self._command = connection.command
         self._slug = connection.slug
@@ -46,6 +55,7 @@ class StdioUpstream:
         self._backoff = Backoff(clock)
         self._child: Child | None = None
         self._ready = False
+        self._closing: set[asyncio.Task[None]] = set()
         self._starting: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -53,9 +63,34 @@ class StdioUpstream:
     def pid(self) -> int | None:
         return self._child.pid if self._child is not None else None
 
+    @property
+    def busy(self) -> bool:
+        return len(self._multiplex) > 0
+
     async def request(self, outgoing: Outgoing) -> Answer:
         await self._running()
-        return await self._multiplex.request(outgoing)
+        capabilities = translate.legacy_capabilities(outgoing.capabilities)
+        if self._multiplex.modern or capabilities == self._capabilities or capabilities in (b"", b"{}"):
+            return await self._multiplex.request(outgoing)
+        return await self._own_child(outgoing.principal.subject, capabilities).request(outgoing)
+
+    def _own_child(self, subject: str, capabilities: bytes) -> StdioUpstream:
+        """The child for one principal's clients with these capabilities."""
+        key = (subject, capabilities)
+        child = self._own.get(key)
+        if child is None:
+            connection = replace(self._connection, era="legacy")
+            child = self._own[key] = StdioUpstream(connection, self._user, self._clock, capabilities)
+            self._retire_surplus()
+        self._own.move_to_end(key)
+        return child
+
+    def _retire_surplus(self) -> None:
+        idle = [key for key, child in self._own.items() if not child.busy]
+        for key in idle[: max(0, len(self._own) - MAX_OWN)]:
+            task = asyncio.ensure_future(self._own.pop(key).close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
 
     async def notify(self, outgoing: Outgoing) -> None:
         if self._ready and not self._multiplex.modern:
@@ -77,6 +112,7 @@ class StdioUpstream:
 
     async def close(self) -> None:
         self._closed = True
+        await asyncio.gather(*(child.close() for child in self._own.values()), *self._closing)
         if self._starting is not None:
             self._starting.cancel()
         child, self._child = self._child, None
@@ -156,7 +192,7 @@ class StdioUpstream:
                 pass
             self._era = "legacy"
             self._multiplex.modern = False
-        return await self._multiplex.initialize(self._version)
+        return await self._multiplex.initialize(self._version, self._capabilities)
 
     def _gone(self, why: str) -> None:
         if self._child is None:

@@ -282,3 +282,18 @@ async def test_a_caller_that_gives_up_leaves_nothing_behind(house: House) -> Non
     await desk.stop()
     (account,) = await accounts(house.database)
     assert (account.spent, account.reserved) == (3, 0)
+
+
+async def test_what_was_returned_must_be_taken_anew(house: House) -> None:
+    await house.limit(3)
+    desk, other = await house.desk(), await house.desk()
+    desk.release(await house.reserve(desk))
+    for _ in range(2):
+        await desk.tick()
+    assert (await accounts(house.database))[0].reserved == 0
+    assert await _rush(house, [other], 2) == 2
+    assert await _rush(house, [desk], 2) == 1
+    await desk.stop()
+    await other.stop()
+    (account,) = await accounts(house.database)
+    assert (account.spent, account.reserved) == (3, 0)

@@ -93,10 +93,11 @@ class LedgerMachine(RuleBasedStateMachine):
             self.sent -= cost
             desk.release(held)
 
-    @rule(which=st.integers(0, 1), seconds=st.sampled_from([0.0, 0.4, 5.0]))
-    def tick(self, which: int, seconds: float) -> None:
-        self.house.clock.advance(seconds)
-        self.do(self.desks[which].tick())
+    @rule(which=st.integers(0, 1), seconds=st.sampled_from([0.0, 0.4, 5.0]), times=st.integers(1, 2))
+    def tick(self, which: int, seconds: float, times: int) -> None:
+        for _ in range(times):
+            self.house.clock.advance(seconds)
+            self.do(self.desks[which].tick())
 
     @rule(which=st.integers(0, 1))
     def crash(self, which: int) -> None:
@@ -158,5 +159,5 @@ def test_the_ledger_never_overspends(sqlite_template: Path) -> None:
         checks = [HealthCheck.too_slow, HealthCheck.data_too_large]
         run_state_machine_as_test(
             machine,
-            settings=settings(max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=checks),
+            settings=settings(max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=checks),
         )

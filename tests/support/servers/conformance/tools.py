@@ -131,6 +131,8 @@ async def _log(call: Call, offer: Offer, line: str) -> None:
 @tool("test_reconnection", "Lets go of the answer's stream before it answers.")
 async def reconnection(call: Call, offer: Offer) -> Content:
     if call.ctx.close_sse_stream is not None:
+        # What has been written to the stream by now must have gone out: closing drops it.
+        await anyio.sleep(2 * STEP_SECONDS)
         await call.ctx.close_sse_stream()
         await anyio.sleep(2 * STEP_SECONDS)
     return [text("answered after the reconnection")]
