@@ -68,9 +68,7 @@ class Lease:
         values = {"holder": self._holder, "expires_at": now + timedelta(seconds=SECONDS)}
         claim = (
             update(HeldLease)
-            .where(
-                HeldLease.name == self._name, or_(HeldLease.holder == self._holder, HeldLease.expires_at <= now)
-            )
+            .where(HeldLease.name == self._name, or_(HeldLease.holder == self._holder, HeldLease.expires_at <= now))
             .values(values)
             .returning(HeldLease.name)
         )

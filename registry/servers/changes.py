@@ -71,8 +71,8 @@ class CatalogChanges:
 
     async def _read(self) -> dict[str, int]:
         async with asyncio.timeout(READ_SECONDS), self._database.reading() as session:
-            rows = await session.execute(select(OffersVersion.org_id, OffersVersion.version))
-            return {org_id: version for org_id, version in rows.all()}
+            rows = await session.scalars(select(OffersVersion))
+            return {row.org_id: row.version for row in rows}
 
     async def _follow(self) -> None:
         blind = False

@@ -9,8 +9,10 @@ from registry.core.events import Event
 
 @dataclass(frozen=True, slots=True)
 class OffersChanged(Event):
-    """What an organisation's clients see may be another than before. Other processes hear of it as well, by
-    `registry.servers.changes`."""
+    """What an organisation's clients see may be another than before.
+
+    Other processes hear of it as well, by `registry.servers.changes`.
+    """
 
     org_id: str
 
