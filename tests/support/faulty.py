@@ -370,8 +370,8 @@ async def no_content(call: Call) -> None:
 
 
 async def giant(call: Call) -> None:
-    """A gigabyte of one JSON text, as fast as it is read."""
-    await call.send(http_head(200, JSON, 1 << 30), b'{"jsonrpc":"2.0","result":{"content":"')
+    """A terabyte of one JSON text, as fast as it is read."""
+    await call.send(http_head(200, JSON, 1 << 40), b'{"jsonrpc":"2.0","result":{"content":"')
     while True:
         await call.send(b"x" * 65536)
 

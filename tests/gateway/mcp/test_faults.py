@@ -24,6 +24,7 @@ from tests.support.faulty import FAULTS, Faulty, faulty
 NOT_SENT = -31003
 UNKNOWN = -31004
 DEADLINES = {"connect": 1.0, "first_byte": 0.6, "idle": 0.6, "total": 1.5}
+PLAIN = (lambda: None).__code__
 LATEST = DEADLINES["total"] + 0.25 + 3.0
 """The product's promise, and what a loaded machine may add."""
 PAIRS = [(client, server) for client in ("modern", "legacy") for server in ("modern", "legacy")]
@@ -78,9 +79,13 @@ async def register(door: Door, server: Faulty, slug: str = "faulty") -> None:
 
 
 def tasks() -> Counter[str]:
-    """What is running, without the server's side."""
-    running = Counter(getattr(task.get_coro(), "__qualname__", "?") for task in asyncio.all_tasks())
-    return Counter({name: count for name, count in running.items() if name != "Faulty._serve"})
+    """What the data path has running."""
+    running: Counter[str] = Counter()
+    for task in asyncio.all_tasks():
+        coroutine: Any = task.get_coro()
+        if "/gateway/mcp/" in getattr(coroutine, "cr_code", PLAIN).co_filename:
+            running[coroutine.__qualname__] += 1
+    return running
 
 
 async def nothing_left(door: Door, server: Faulty) -> None:
