@@ -138,7 +138,7 @@ def _files(packages: tuple[str, ...]) -> list[str]:
     for path in listed:
         if path.startswith("/") and path != "/." and not _LEFT_OUT.match(path):
             folder, name = os.path.split(path)
-            paths.add(os.path.join(os.path.realpath(folder), name))
+            paths.add(str(Path(folder).resolve() / name))
     return sorted(path for path in paths if os.path.lexists(path))
 
 
@@ -160,7 +160,7 @@ def _add(tar: tarfile.TarFile, source: str, path: str) -> None:
     entry = tar.gettarinfo(source, path)
     entry.uname = entry.gname = ""  # the numbers count; the names are this machine's
     if entry.isreg():
-        with open(source, "rb") as content:
+        with Path(source).open("rb") as content:
             tar.addfile(entry, content)
     else:
         tar.addfile(entry)
