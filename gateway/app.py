@@ -22,6 +22,7 @@ from gateway.api.registry import auth as auth_api
 from gateway.api.registry import health as health_api
 from gateway.api.registry import openapi as openapi_api
 from gateway.api.registry import organizations as organizations_api
+from gateway.api.registry import pins as pins_api
 from gateway.api.registry import servers as servers_api
 from gateway.api.registry import sets as sets_api
 from gateway.api.registry import tools as tools_api
@@ -42,8 +43,10 @@ from gateway.mcp.notices import Notices
 from gateway.mcp.own import own_server
 from gateway.mcp.policies.budget import BudgetPolicy
 from gateway.mcp.policies.permission import PermissionPolicy
+from gateway.mcp.policies.pinning import PinningPolicy
 from gateway.mcp.policies.rate import MemoryBuckets, RatePolicy, parse_call_limits
 from gateway.mcp.policies.rate_redis import RedisBuckets
+from gateway.mcp.policies.sizes import Caps, SizePolicy, parse_size_limits
 from gateway.mcp.policies.stop import StopPolicy
 from gateway.mcp.records import Recorder
 from gateway.mcp.refresh import CatalogRefresh
@@ -62,6 +65,7 @@ from mcp_tools.budgets import BudgetTools
 from mcp_tools.emergency import EmergencyTools
 from mcp_tools.health import HealthTools
 from mcp_tools.openapi import OpenApiTools
+from mcp_tools.pins import PinTools
 from mcp_tools.servers import ServerTools
 from mcp_tools.sets import SetTools
 from mcp_tools.tool import Tool, Toolbox
@@ -88,6 +92,8 @@ from registry.identity.first_run import FirstRun, Preset, ensure_first_run, oper
 from registry.identity.service import IdentityService
 from registry.migrations.runner import migrate
 from registry.openapi.service import OpenApiImport
+from registry.pins.judge import Judge
+from registry.pins.service import PinService
 from registry.servers.changes import CatalogChanges
 from registry.servers.discovery import Discovery, discoverer
 from registry.servers.events import OffersChanged
@@ -153,6 +159,7 @@ class _Services:
     emergency: EmergencyService
     budgets: BudgetService
     prices: PriceService
+    pins: PinService
 
     @classmethod
     def make(cls, settings: Settings, database: Database, clock: Clock, master: bytes) -> _Services:
@@ -166,7 +173,11 @@ class _Services:
             verifier=AuditVerifier(database, clock, audit_key, tables, own=[usage.chain]),
             identity=IdentityService(clock, audit, master, access_token_minutes=settings.access_token_minutes),
             servers=ServerService(
-                clock, Sealer(master, "servers"), audit, stdio_without_proof=settings.stdio_api == "on"
+                clock,
+                Sealer(master, "servers"),
+                audit,
+                pinning=Judge(clock, audit),
+                stdio_without_proof=settings.stdio_api == "on",
             ),
             sets=SetService(clock, audit),
             usage=usage,
@@ -174,6 +185,7 @@ class _Services:
             emergency=EmergencyService(clock, audit),
             budgets=BudgetService(clock, audit),
             prices=PriceService(audit),
+            pins=PinService(clock, audit),
         )
 
 
@@ -228,7 +240,10 @@ class Application:
         self._upstreams.add_local(SLUG, LocalUpstream(toolbox))
         stop = StopPolicy(self._switch, self._flights)
         self._switch.on_stop(stop.end_calls)
-        policies = [PermissionPolicy(), stop, *self._rate_limits(), BudgetPolicy(self._desk)]
+        sizes = SizePolicy(
+            Caps(settings.max_argument_bytes, settings.max_result_bytes), parse_size_limits(settings.size_limits)
+        )
+        policies = [PermissionPolicy(), stop, PinningPolicy(), sizes, *self._rate_limits(), BudgetPolicy(self._desk)]
         router = Router(
             catalog=catalog,
             upstreams=self._upstreams,
@@ -236,6 +251,7 @@ class Application:
             notices=self._notices,
             states=RequestStates(Sealer(self._master, "request-states"), clock),
             tasks=TaskIds(Digester(self._master, "tasks")),
+            sizes=sizes,
         )
         self.caller = ToolCaller(router)
         self._sessions = LegacySessions(
@@ -245,7 +261,7 @@ class Application:
             RedisSessions(settings.redis_url, clock) if settings.redis_url else StoredSessions(self.database, clock),
             idle_seconds=settings.session_idle_seconds,
             on_end=self._upstreams.end_sessions,
-            on_watched=self._notices.watched_changed,
+            on_watched=self._notices.watches_changed,
         )
         visits = Visits(settings.public_calls_per_minute if settings.rate_limits == "on" else None, clock)
         handler = Handler(self._authenticator, router, self._sessions, visits)
@@ -272,6 +288,7 @@ class Application:
             *OpenApiTools(self.database, services.servers, self._imports).tools(),
             *SetTools(self.database, services.sets).tools(),
             *HealthTools(self.database, services.servers, services.health).tools(),
+            *PinTools(self.database, services.pins).tools(),
             *EmergencyTools(self.database, services.emergency).tools(),
             *BudgetTools(self.database, services.budgets, services.prices).tools(),
             *UsageTools(self.database, services.usage).tools(),
@@ -302,6 +319,7 @@ class Application:
             health_api.router(front, services.servers),
             tools_api.router(front, self.caller, url=self.url),
             tools_api.test_router(front, self.caller),
+            pins_api.router(front, services.pins),
             budgets_api.router(front, services.budgets),
             budgets_api.changing_router(front, services.budgets),
             budgets_api.prices_router(front, services.prices),

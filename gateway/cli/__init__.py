@@ -20,6 +20,7 @@ from gateway.cli.errors import CommandFailed
 from gateway.cli.keys import keys
 from gateway.cli.openapi import import_openapi
 from gateway.cli.output import note
+from gateway.cli.pins import pins
 from gateway.cli.rpc import own_version
 from gateway.cli.serve import serve
 from gateway.cli.servers import servers
@@ -46,6 +47,7 @@ app.add_typer(keys, name="keys")
 app.add_typer(tools, name="tools")
 app.add_typer(budget, name="budget")
 app.add_typer(emergency, name="emergency")
+app.add_typer(pins, name="pins")
 app.add_typer(audit, name="audit")
 app.command()(call)
 app.command()(doctor)

@@ -16,30 +16,33 @@ import msgspec
 from gateway.mcp import envelope, headers, protocol, translate
 from gateway.mcp.call import CallKeeping, CallUnderWay
 from gateway.mcp.catalog import LIST_KEYS, Entry, ServerEntry, View
-from gateway.mcp.envelope import Params, ProtocolError, encode, object_param, text_param
+from gateway.mcp.envelope import UNREADABLE, Params, ProtocolError, encode, object_param, text_param
 from gateway.mcp.flights import ClientGone, Flight, Receive
 from gateway.mcp.log_levels import LEVELS
 from gateway.mcp.notices import MAX_SUBSCRIPTIONS, watchable
 from gateway.mcp.policies.permission import PERMISSION
+from gateway.mcp.policies.pinning import withheld
 from gateway.mcp.policies.policy import Attempt
 from gateway.mcp.rounds import request_in_rounds
 from gateway.mcp.tasks import EXTENSION as TASKS_EXTENSION
 from gateway.mcp.tasks import METHODS as TASK_METHODS
 from gateway.mcp.upstream.port import Answer, OutcomeUnknown, Outgoing
+from gateway.mcp.upstream.probe import whole
 from registry.core.version import VERSION
 
 if TYPE_CHECKING:
     from gateway.mcp.catalog import Catalog
     from gateway.mcp.notices import Notices
+    from gateway.mcp.policies.sizes import SizePolicy
     from gateway.mcp.request import Request
     from gateway.mcp.request_state import RequestStates
     from gateway.mcp.session import LegacySession
     from gateway.mcp.tasks import TaskIds
     from gateway.mcp.upstream.manager import Upstreams
     from registry.identity.principal import Principal
+    from registry.servers.connection import Kind
 
 SERVER_INFO = encode({"name": "gatehouse", "title": "Gatehouse", "version": VERSION})
-_KIND = {"tools/call": "tool", "prompts/get": "prompt"}
 
 
 class Router:
@@ -52,6 +55,7 @@ class Router:
         notices: Notices,
         states: RequestStates,
         tasks: TaskIds,
+        sizes: SizePolicy,
     ) -> None:
         self.catalog = catalog
         self._upstreams = upstreams
@@ -59,6 +63,7 @@ class Router:
         self._notices = notices
         self._states = states
         self._tasks = tasks
+        self._sizes = sizes
 
     async def handle(self, request: Request) -> Answer:
         """Answer one request.
@@ -74,6 +79,8 @@ class Router:
         if kind is not None:
             cursor = text_param(request.params, "cursor") if "cursor" in request.params else None
             page = request.view.page(kind, cursor, modern=request.modern)
+            if request.session is not None:
+                request.session.listed[kind] = request.view.fingerprint(kind)
             return Answer(body=envelope.result(request.id, page))
         if request.modern and method == "server/discover":
             return Answer(body=envelope.result(request.id, discover_result(request.view)))
@@ -88,14 +95,15 @@ class Router:
         if not request.modern and method == "ping":
             return Answer(body=envelope.result(request.id, b"{}"))
         if request.session is not None and method in ("resources/subscribe", "resources/unsubscribe"):
-            return self._subscribe(request, request.session, on=method == "resources/subscribe")
+            return await self._subscribe(request, request.session, on=method == "resources/subscribe")
         if not request.modern and method == "logging/setLevel":
             return self._set_level(request)
         raise ProtocolError(protocol.METHOD_NOT_FOUND, f"Method {method!r} is not supported here.")
 
     def listen(self, principal: Principal, view: View, session: LegacySession, receive: Receive | None) -> Answer:
         """A legacy client's GET stream."""
-        events = self._notices.stream(principal.org_id, self._current(principal, view), session.subscriptions)
+        current = self._current(principal, view)
+        events = self._notices.stream(principal.org_id, current, session.subscriptions, session.listed)
         return Answer(stream=self.attended(principal, receive, events))
 
     def _current(self, principal: Principal, view: View) -> Callable[[], View | None]:
@@ -130,11 +138,13 @@ class Router:
         attempt = Attempt(request.principal, method, name, server, entry, params)
         call = CallUnderWay(self._keeping, request, attempt)
         try:
-            await call.admit()
             if self._keeping.recorder.full:
+                # Before admission: what is refused is recorded as well, and a flood of it must wait like any other.
                 await self._keeping.recorder.written()
+            await call.admit()
             call.take_off()
             answer = await self._send(request, attempt, upstream_name)
+            await self._sizes.cut(attempt, answer, request.id, modern=request.modern)
         except BaseException as error:  # noqa: BLE001 - it is raised again, as what it means
             failure = call.failed(error)
             await self._durable()
@@ -157,6 +167,8 @@ class Router:
         server = attempt.server
         outgoing = _outgoing(request, server, attempt.method, params, upstream_name)
         outgoing.param_headers = _param_headers(request, attempt)
+        if attempt.entry is not None and attempt.entry.definition.param_headers:
+            outgoing.params = headers.unambiguous(attempt.entry.definition.param_headers, outgoing.params)
         self._states.open(outgoing, server.id)
         try:
             answer = await self._ask(request, server, outgoing)
@@ -219,13 +231,19 @@ class Router:
         self._keeping.flights.take_off(flight)
         try:
             outgoing = _outgoing(request, server, method, params, name)
-            return await self._upstreams.get(server.connection).request(outgoing)
+            answer = await self._upstreams.get(server.connection).request(outgoing)
+            if answer.stream is None:
+                return answer
+            # Suggestions are small: read whole, they need no flight of their own once they are on their way back.
+            return Answer(body=translate.with_id(request.id)(await whole(answer)))
         except asyncio.CancelledError as error:
             raise (flight.reason() or error) from None
+        except (*UNREADABLE, RecursionError, translate.InputRequired):
+            raise OutcomeUnknown(server.slug, "its answer cannot be read") from None
         finally:
             self._keeping.flights.land(flight)
 
-    def _subscribe(self, request: Request, session: LegacySession, *, on: bool) -> Answer:
+    async def _subscribe(self, request: Request, session: LegacySession, *, on: bool) -> Answer:
         uri = text_param(request.params, "uri")
         place = watchable(request.view, uri)
         if place is None or not request.principal.may("mcp:resources:read"):
@@ -236,7 +254,7 @@ class Router:
             raise ProtocolError(protocol.INVALID_PARAMS, f"More than {MAX_SUBSCRIPTIONS} resources cannot be watched.")
         else:
             session.watch(place, uri)
-        self._notices.watched_changed({place[0]})
+        await self._notices.watched_changed({place[0]})
         return Answer(body=envelope.result(request.id, b"{}"))
 
     def _set_level(self, request: Request) -> Answer:
@@ -256,9 +274,12 @@ def _find(request: Request, method: str, name: str) -> tuple[ServerEntry, Entry 
             return found[0], request.view.find("resource", name), found[1]
         code = protocol.INVALID_PARAMS if request.modern else protocol.RESOURCE_NOT_FOUND
         raise ProtocolError(code, f"Resource not found: {name}", data={"uri": name})
-    entry = request.view.find("tool" if method == "tools/call" else "prompt", name)
+    kind: Kind = "tool" if method == "tools/call" else "prompt"
+    entry = request.view.find(kind, name)
     if entry is None:
-        raise ProtocolError(protocol.INVALID_PARAMS, f"Unknown {_KIND[method]}: {name}")
+        raise withheld(request.view, request.principal, kind, name) or ProtocolError(
+            protocol.INVALID_PARAMS, f"Unknown {kind}: {name}"
+        )
     return entry.server, entry, entry.name
 
 

@@ -22,6 +22,7 @@ from gateway.mcp.session_record import FIRST_WINS, SessionRecord
 from registry.core.security import SealBroken, Sealer
 
 if TYPE_CHECKING:
+    from registry.servers.connection import Kind
     from registry.sessions.patch import Fields
 
 MOST_EXPECTED = 100
@@ -75,6 +76,7 @@ class LegacySession:
         "id",
         "key",
         "levels_sent",
+        "listed",
         "log_level",
         "record",
         "renewed",
@@ -108,6 +110,8 @@ class LegacySession:
         self.log_level: str | None = None
         """Servers are told when they are next asked something."""
         self.levels_sent: dict[str, str] = {}
+        self.listed: dict[Kind, bytes] = {}
+        """Fingerprints of the lists that the client was shown last."""
         self.subscriptions: dict[tuple[str, str], str] = {}
         """Resources whose changes the client wants to hear of: its URI by server id and the server's own URI."""
         self.replay = Replay(agreed.version)
@@ -126,8 +130,11 @@ class LegacySession:
         if upstream_id is not None:
             self.record.put(AT + server_id, self._sealer.seal(upstream_id, self.key))
 
-    def unbind(self, server_id: str) -> None:
-        """The server no longer knows its session."""
+    def unbind(self, server_id: str, upstream_id: bytes | None) -> None:
+        """The server no longer knows this session of its."""
+        if self.upstream_ids.get(server_id) != upstream_id:
+            # Another has been opened meanwhile.
+            return
         self.upstream_ids.pop(server_id, None)
         self.levels_sent.pop(server_id, None)
         self.restored.discard(server_id)
@@ -183,15 +190,17 @@ class LegacySession:
             del self._expected[next(iter(self._expected))]
         return identifier
 
-    def hear(self, answer: Message) -> None:
-        """Take a client's answer to a request. One that nobody asked for is dropped."""
+    def hear(self, answer: Message) -> bool:
+        """Take a client's answer to a request; false if this process has not asked for it."""
         identifier = bytes(answer.id)
         reply = self._expected.pop(identifier, None)
         if reply is not None:
             reply(answer)
-        elif identifier.startswith(_OURS) and not identifier.startswith(self._prefix):
+            return True
+        if identifier.startswith(_OURS) and not identifier.startswith(self._prefix):
             part = {"result": answer.result} if bytes(answer.result) else {"error": answer.error}
             self._leave(identifier, encode({"id": answer.id, **part}))
+        return False
 
     def give_up(self, identifier: bytes) -> None:
         """The client no longer waits for a request of its own."""

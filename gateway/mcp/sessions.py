@@ -77,7 +77,7 @@ class LegacySessions:
         self._mark = secrets.token_hex(6)
         self._live: OrderedDict[tuple[str, str], LegacySession] = OrderedDict()
         self._by_key: dict[str, LegacySession] = {}
-        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._ended: dict[str, float] = {}
         self._recalling: dict[tuple[str, str], asyncio.Task[LegacySession | None]] = {}
         self._unsaved: dict[str, LegacySession] = {}
         self._news = asyncio.Event()
@@ -100,9 +100,10 @@ class LegacySessions:
         """The session of that id, if it is this principal's and in memory; else ask `recall`."""
         key = (principal.subject, identifier)
         session = self._live.get(key)
-        if session is not None:
-            session.used = True
-            self._live.move_to_end(key)
+        if session is None or session.expires < self._now():
+            return None
+        session.used = True
+        self._live.move_to_end(key)
         return session
 
     async def recall(self, principal: Principal, identifier: str) -> LegacySession | None:
@@ -131,6 +132,9 @@ class LegacySessions:
                 await self.save()
         except TimeoutError:
             log.warning("that a session has ended will be told to other processes later")
+
+    def in_use(self) -> list[LegacySession]:
+        return list(self._live.values())
 
     # -- running
 
@@ -277,9 +281,11 @@ class LegacySessions:
         self._live.pop((session.subject, session.id), None)
         self._by_key.pop(session.key, None)
         if ended:
-            self._ended[session.key] = None
-            if len(self._ended) > IN_MEMORY:
-                self._ended.popitem(last=False)
+            now = self._now()
+            # They all last equally long, so the first to have ended is the first to be forgotten.
+            while self._ended and next(iter(self._ended.values())) <= now:
+                del self._ended[next(iter(self._ended))]
+            self._ended[session.key] = now + self._idle_seconds
             session.give_up_all()
 
     def _forget_one(self) -> None:

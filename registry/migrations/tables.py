@@ -8,6 +8,7 @@ from registry.core import idempotency, leases
 from registry.core.db import Base
 from registry.emergency import models as emergency
 from registry.identity import models as identity
+from registry.pins import models as pins
 from registry.servers import changes, prices
 from registry.servers import models as servers
 from registry.sessions import models as sessions
@@ -22,6 +23,7 @@ MODULES = (
     idempotency,
     identity,
     leases,
+    pins,
     prices,
     servers,
     sessions,

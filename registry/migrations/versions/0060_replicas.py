@@ -8,7 +8,7 @@ from alembic import op
 from registry.core.db import JSONDict, UTCDateTime
 
 revision = "0060"
-down_revision = "0040"
+down_revision = "0050"
 
 
 def upgrade() -> None:
