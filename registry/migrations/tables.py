@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from registry.approvals import models as approvals
 from registry.audit import models as audit
 from registry.budgets import models as budgets
 from registry.core import idempotency
@@ -14,5 +15,5 @@ from registry.servers import prices
 from registry.sets import models as sets
 from registry.usage import models as usage
 
-MODULES = (audit, budgets, emergency, idempotency, identity, pins, prices, servers, sets, usage)
+MODULES = (approvals, audit, budgets, emergency, idempotency, identity, pins, prices, servers, sets, usage)
 metadata = Base.metadata
