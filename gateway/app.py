@@ -100,11 +100,12 @@ from registry.migrations.runner import migrate
 from registry.openapi.service import OpenApiImport
 from registry.pins.judge import Judge
 from registry.pins.service import PinService
+from registry.servers.changes import CatalogChanges
 from registry.servers.discovery import Discovery, discoverer
-from registry.servers.events import CatalogChanged
+from registry.servers.events import OffersChanged
 from registry.servers.prices import PriceService
 from registry.servers.service import ServerService
-from registry.sets.events import SetChanged
+from registry.servers.upkeep import Upkeep
 from registry.sets.service import SetService
 from registry.usage.log import Calls
 from registry.usage.service import CALLS_TABLE, UsageService
@@ -238,8 +239,9 @@ class Application:
         offers = _StoredOffers(self.database, services.servers, services.sets)
         self._watches = Watches(catalog, self._upstreams, self._notices, clock, self._rediscover)
         self._refresh = CatalogRefresh(offers, catalog, self._upstreams, self._notices, self._watches)
-        self._events.subscribe(CatalogChanged, lambda changed: self._refresh.changed(changed.org_id))
-        self._events.subscribe(SetChanged, lambda changed: self._refresh.changed(changed.org_id))
+        self._events.subscribe(OffersChanged, lambda changed: self._refresh.changed(changed.org_id))
+        self._changes = CatalogChanges(self.database, clock, self._refresh.changed)
+        self._upkeep = Upkeep(self.database, self._discovery, clock, settings.catalog_ttl_seconds)
         toolbox = Toolbox(self._tools(), self._settled)
         services.sets.offer_own(SLUG, toolbox.definitions())
         self._upstreams.add_local(SLUG, LocalUpstream(toolbox))
@@ -367,7 +369,10 @@ class Application:
     async def start(self) -> None:
         await self._switch.start()
         await self._rulebook.start()
+        # Followed before anything is loaded, so that no change falls in between.
+        await self._changes.start()
         await self._refresh.start()
+        self._upkeep.start()
         await self._desk.start()
         self._recorder.start()
         self._flights.start()
@@ -383,6 +388,8 @@ class Application:
         self.drain()
         await self._switch.stop()
         await self._rulebook.stop()
+        await self._upkeep.stop()
+        await self._changes.stop()
         await self._refresh.stop()
         await self._watches.stop()
         await self._flights.stop()

@@ -10,6 +10,7 @@ import uvicorn
 import uvloop
 
 from gateway.app import Application
+from gateway.edge import GuardedHttp
 from registry.core.errors import GatehouseError
 from registry.core.logs import configure_logs
 
@@ -54,7 +55,7 @@ async def _serve(settings: Settings, host: str, listening: socket.socket) -> int
         application,
         uvicorn.Config(
             application,
-            http="httptools",
+            http=GuardedHttp,
             ws="none",
             lifespan="on",
             log_config=None,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gateway.mcp import translate
-from gateway.mcp.envelope import ProtocolError
+from gateway.mcp.envelope import UNREADABLE, ProtocolError
 from gateway.mcp.flights import Flight, Flights
 from gateway.mcp.policies.policy import Attempt, Policy
 from gateway.mcp.upstream.port import Answer, OutcomeUnknown, UpstreamFailure
@@ -93,6 +93,9 @@ class CallUnderWay:
             elif isinstance(error, GeneratorExit):
                 # It was ended while its client was slow to read: the cancellation is on its way through the writer.
                 failure = self._flight.failure or error
+        if isinstance(error, (*UNREADABLE, RecursionError)):
+            # The request was read before; what cannot be read is what the server made of its answer.
+            failure = OutcomeUnknown(self._attempt.server.slug, "its answer cannot be read")
         if isinstance(failure, UpstreamFailure):
             self.finish(failure.kind, failure.code, size)
         elif isinstance(failure, ProtocolError):
@@ -131,8 +134,8 @@ class CallUnderWay:
         keeping, request, attempt = self._keeping, self._request, self._attempt
         if self._flight is not None:
             keeping.flights.land(self._flight)
-            if request.session is not None:
-                request.session.calls.pop(request.id, None)
+            if request.session is not None and request.session.calls.get(request.id) is self._flight:
+                del request.session.calls[request.id]
         attempt.bytes_out = size
         for policy in self._admitted:
             policy.settle(attempt, outcome)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from gateway.mcp import protocol
 from gateway.mcp.definitions import Definition, read_definition
 from gateway.mcp.envelope import ProtocolError, encode
 from gateway.mcp.shaping import Shaping, shape
+from gateway.mcp.uri_templates import UriTemplate
 from registry.identity.permissions import PUBLIC
 from registry.identity.principal import Principal
 from registry.servers.names import URI_SEPARATOR, prefixed, prefixed_uri
@@ -129,7 +129,8 @@ class View:
     may_use: Callable[[str], bool]
     curated: SetOffer | None = None
     _pages: dict[Kind, _Pages] = field(default_factory=dict["Kind", _Pages])
-    _matchers: list[tuple[re.Pattern[str], Entry]] | None = None
+    _fingerprints: dict[Kind, bytes] = field(default_factory=dict["Kind", bytes])
+    _matchers: list[tuple[UriTemplate, Entry]] | None = None
 
     def find(self, kind: Kind, exposed: str) -> Entry | None:
         return self.entries[kind].get(exposed)
@@ -150,7 +151,7 @@ class View:
         for server in self.servers:
             if plus and server.slug == head:
                 return server, rest
-        matched = {entry.server.id: entry for pattern, entry in self._template_matchers() if pattern.fullmatch(uri)}
+        matched = {entry.server.id: entry for template, entry in self._template_matchers() if template.matches(uri)}
         if len(matched) == 1:
             return next(iter(matched.values())).server, uri
         serving = [server for server in self.servers if "resources" in server.capabilities]
@@ -162,8 +163,8 @@ class View:
         begins = head + plus if plus and any(member.server == head for member in curated.members) else ""
         matched = {
             entry.server.id: entry
-            for pattern, entry in self._template_matchers()
-            if entry.exposed.startswith(begins) and pattern.fullmatch(uri)
+            for template, entry in self._template_matchers()
+            if entry.exposed.startswith(begins) and template.matches(uri)
         }
         if len(matched) != 1:
             return None
@@ -172,10 +173,10 @@ class View:
 
     def fingerprint(self, kind: Kind) -> bytes:
         """Changes exactly when the list changes."""
-        digest = hashlib.sha256()
-        for page in self._paged(kind).modern:
-            digest.update(page)
-        return digest.digest()
+        found = self._fingerprints.get(kind)
+        if found is None:
+            found = self._fingerprints[kind] = hashlib.sha256(b"".join(self._paged(kind).modern)).digest()
+        return found
 
     def _paged(self, kind: Kind) -> _Pages:
         pages = self._pages.get(kind)
@@ -193,10 +194,12 @@ class View:
         made = pages.modern if modern else pages.legacy
         return made[0] if cursor is None else made[_page_after(pages.last_names, cursor)]
 
-    def _template_matchers(self) -> list[tuple[re.Pattern[str], Entry]]:
+    def _template_matchers(self) -> list[tuple[UriTemplate, Entry]]:
         if self._matchers is None:
-            pattern = _template_pattern if self.curated is None else _strict_template_pattern
-            self._matchers = [(pattern(name), entry) for name, entry in self.entries["template"].items()]
+            strict = self.curated is not None
+            self._matchers = [
+                (UriTemplate(name, strict=strict), entry) for name, entry in self.entries["template"].items()
+            ]
         return self._matchers
 
 
@@ -390,12 +393,16 @@ def _visible(principal: Principal, definition: Definition, name: str) -> bool:
 
 
 def _shared_uris(servers: Sequence[ServerEntry]) -> set[str]:
+    """The URIs that need their server's prefix: those of several servers, and those that look as if they had one."""
+    slugs = {server.slug for server in servers}
     seen: set[str] = set()
     shared: set[str] = set()
     for server in servers:
         for definition in server.definitions:
             if definition.kind in ("resource", "template"):
-                (shared if definition.name in seen else seen).add(definition.name)
+                head, plus, _ = definition.name.partition("+")
+                disguised = bool(plus) and head in slugs
+                (shared if disguised or definition.name in seen else seen).add(definition.name)
     return shared
 
 
@@ -431,22 +438,3 @@ def _page_after(last_names: Sequence[str], cursor: str) -> int:
 
 def _no_page() -> int:
     raise ProtocolError(protocol.INVALID_PARAMS, "Unknown cursor: list again from the start, without a cursor.")
-
-
-def _template_pattern(template: str) -> re.Pattern[str]:
-    """A pattern for RFC 6570 templates, as far as telling servers apart needs it: an expression matches anything."""
-    parts = re.split(r"\{[^{}]*\}", template)
-    return re.compile(".+?".join(re.escape(part) for part in parts), re.DOTALL)
-
-
-_EXPRESSION = re.compile(r"\{([+#./;?&]?)[^{}]*\}")
-_MATCHES = {"": r"[^/?#]+", "+": r".+", "#": r".+"}
-
-
-def _strict_template_pattern(template: str) -> re.Pattern[str]:
-    """A pattern for what RFC 6570 makes of a template: a simple expression ends at the next part of the URI."""
-    made, end = "", 0
-    for found in _EXPRESSION.finditer(template):
-        made += re.escape(template[end : found.start()]) + _MATCHES.get(found.group(1), r".*")
-        end = found.end()
-    return re.compile(made + re.escape(template[end:]), re.DOTALL)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gateway.mcp.envelope import encode
+from gateway.mcp.envelope import UNREADABLE, encode
 from gateway.mcp.headers import invalid_param_headers, param_headers
 
 if TYPE_CHECKING:
@@ -60,9 +60,10 @@ def read_definition(kind: Kind, name: str, text: str, *, permission: str | None 
     """A definition from stored text; `None` where it must not be offered."""
     try:
         fields = _decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        return None
-    if kind == "tool" and invalid_param_headers(_schema(fields)):
+        if kind == "tool" and invalid_param_headers(_schema(fields)):
+            return None
+    except (*UNREADABLE, UnicodeEncodeError, RecursionError):
+        # One definition that cannot be read must not keep the others from being offered.
         return None
     return Definition(kind, name, fields, permission=permission)
 
@@ -79,7 +80,7 @@ def _hints(fields: dict[str, msgspec.Raw]) -> ToolHints:
         return ToolHints()
     try:
         return msgspec.json.decode(raw, type=ToolHints)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return ToolHints()
 
 
@@ -88,6 +89,6 @@ def _object_rooted(raw: msgspec.Raw | None) -> bool:
         return True
     try:
         schema = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return False
     return bytes(schema.get("type", msgspec.Raw())) == b'"object"'

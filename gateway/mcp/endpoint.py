@@ -119,6 +119,8 @@ class McpEndpoint(Generic[A]):
                 raise _TooLarge
         message = await receive()
         body: bytes = message.get("body", b"")
+        if len(body) > self._max_body_bytes:
+            raise _TooLarge
         if not message.get("more_body"):
             return body
         pieces, size = [body], len(body)
@@ -189,7 +191,8 @@ async def _write_stream(stream: AsyncIterator[bytes], answer: Answer, send: Send
         async for chunk in stream:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
     except ClientGone:
-        return
+        # It may only have withdrawn its request, and still be there to see the end of the answer.
+        pass
     except ProtocolError as error:
         if answer.large:
             # Half a body has gone out: only breaking the connection tells the client that it is not whole.

@@ -13,6 +13,8 @@ import msgspec
 from gateway.mcp import protocol
 
 ABSENT = msgspec.Raw()
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
+"""What decoding raises for bytes that are not what they should be; `Raw` parts are looked at only when decoded."""
 Params = dict[str, msgspec.Raw]
 
 _MAX_ID = 256
@@ -66,18 +68,26 @@ class ProtocolError(Exception):
 
 
 encode = msgspec.json.Encoder().encode
-decode_message = msgspec.json.Decoder(Message).decode
+_decode_message = msgspec.json.Decoder(Message).decode
 decode_params = msgspec.json.Decoder(Params).decode
 decode_text = msgspec.json.Decoder(str).decode
 _decode_error = msgspec.json.Decoder(ErrorObject).decode
 decode_tool_result = msgspec.json.Decoder(ToolResult).decode
 
 
+def decode_message(data: bytes) -> Message:
+    """A message of whatever kind. Raises one of `UNREADABLE`, or `RecursionError`."""
+    if not data.isascii():
+        # Parts that stay unparsed are not looked into, and nobody is to be sent what is no text.
+        data.decode()
+    return _decode_message(data)
+
+
 def decode_error(raw: msgspec.Raw) -> ErrorObject:
     """A message's error; one that has not the form of one counts as an internal error."""
     try:
         return _decode_error(raw)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return ErrorObject(message="The server's error is malformed.")
 
 
@@ -91,7 +101,7 @@ def parse(body: bytes) -> Message:
         message = decode_message(body)
     except msgspec.ValidationError as error:
         raise ProtocolError(protocol.INVALID_REQUEST, f"Not one JSON-RPC message: {error}", status=400) from None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except (*UNREADABLE, RecursionError):
         raise ProtocolError(protocol.PARSE_ERROR, "The body is not valid JSON.", status=400) from None
     if message.jsonrpc != "2.0":
         raise ProtocolError(protocol.INVALID_REQUEST, 'jsonrpc must be "2.0".', status=400)
@@ -120,7 +130,7 @@ def params_of(message: Message) -> Params:
         return {}
     try:
         return decode_params(raw)
-    except (msgspec.DecodeError, RecursionError):
+    except (*UNREADABLE, RecursionError):
         raise ProtocolError(protocol.INVALID_PARAMS, "params must be an object.") from None
 
 
@@ -134,7 +144,7 @@ def text_param(params: Params, name: str) -> str:
     if raw is not None:
         try:
             return decode_text(raw)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             pass
     raise ProtocolError(protocol.INVALID_PARAMS, f"params.{name} must be given, as text.")
 
@@ -150,7 +160,7 @@ def object_param(params: Params, name: str) -> Params:
         return {}
     try:
         return decode_params(raw)
-    except (msgspec.DecodeError, RecursionError):
+    except (*UNREADABLE, RecursionError):
         raise ProtocolError(protocol.INVALID_PARAMS, f"params.{name} must be an object.") from None
 
 

@@ -14,7 +14,7 @@ import msgspec
 from gateway.auth.credentials import CredentialMissing
 from gateway.mcp import envelope, headers, protocol
 from gateway.mcp.catalog import place_of
-from gateway.mcp.envelope import Message, Params, ProtocolError, params_of, text_param
+from gateway.mcp.envelope import UNREADABLE, Message, Params, ProtocolError, encode, object_param, params_of, text_param
 from gateway.mcp.flights import ClientGone
 from gateway.mcp.request import Request
 from gateway.mcp.router import Router, initialize_result
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _MODERN = tuple(version.encode() for version in protocol.MODERN_VERSIONS)
 _LEGACY = tuple(version.encode() for version in protocol.LEGACY_VERSIONS)
+MAX_CAPABILITIES = 8 * 1024
+"""Of a legacy client; they travel in its session id, which is a header."""
 _COLLECTIONS = (("/servers/", False), ("/sets/", True))
 _ALLOW_POST = ((b"allow", b"POST"),)
 
@@ -204,6 +206,7 @@ class Handler:
             self._hear(session, message)
             return Answer(status=202)
         params = params_of(message)
+        object_param(params, "_meta")
         capabilities = session.capabilities
         level = session.log_level
         request = Request(principal, view, message, params, False, session, given, capabilities, receive, size, level)
@@ -216,8 +219,10 @@ class Handler:
         params = params_of(message)
         wanted = text_param(params, "protocolVersion")
         version = wanted if wanted in protocol.LEGACY_VERSIONS else protocol.LATEST_LEGACY
-        declared = params.get("capabilities")
-        session = self._sessions.open(principal, version, bytes(declared) if declared is not None else b"{}")
+        declared = encode(object_param(params, "capabilities"))
+        if len(declared) > MAX_CAPABILITIES:
+            raise ProtocolError(protocol.INVALID_PARAMS, f"capabilities are larger than {MAX_CAPABILITIES} bytes.")
+        session = self._sessions.open(principal, version, declared)
         return Answer(
             body=envelope.result(bytes(message.id), initialize_result(view, version)),
             headers=((b"mcp-session-id", session.id.encode()),),
@@ -272,7 +277,7 @@ def _meta_of(params: Params) -> Meta:
     raw = params.get("_meta")
     try:
         meta = _decode_meta(raw) if raw is not None else Meta()
-    except msgspec.DecodeError:
+    except UNREADABLE:
         meta = Meta()
     if not meta.version or bytes(meta.capabilities)[:1] != b"{":
         raise ProtocolError(

@@ -16,7 +16,7 @@ from typing import Any, cast
 import msgspec
 
 from gateway.mcp import protocol
-from gateway.mcp.envelope import Params, ProtocolError
+from gateway.mcp.envelope import UNREADABLE, Params, ProtocolError, decode_params, encode
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -66,9 +66,10 @@ def read(headers: RawHeaders) -> McpHeaders:
             # The parser leaves the optional white space after a value.
             setattr(found, attribute, value.strip(b" \t"))
         elif name.startswith(_PARAM):
-            if name in found.params:
+            token = name[len(_PARAM) :]
+            if token in found.params:
                 found.duplicate = name
-            found.params[name[len(_PARAM) :]] = value.strip(b" \t")
+            found.params[token] = value.strip(b" \t")
     return found
 
 
@@ -148,10 +149,33 @@ def invalid_param_headers(schema: Any) -> bool:
 
 
 def mirrored_params(declared: dict[tuple[str, ...], str], params: Params) -> dict[str, str]:
-    """Header values, still unencoded, of the arguments that a tool wants mirrored."""
-    arguments: Any = msgspec.json.decode(params["arguments"]) if "arguments" in params else {}
+    """Header values, still unencoded, of the arguments that a tool wants mirrored.
+
+    Raises:
+        ProtocolError: the arguments hold what cannot be read, such as a number that is out of range.
+    """
+    try:
+        arguments: Any = msgspec.json.decode(params["arguments"]) if "arguments" in params else {}
+    except (*UNREADABLE, RecursionError):
+        raise ProtocolError(protocol.INVALID_PARAMS, "params.arguments cannot be read.") from None
     values = {token: _scalar(_at(arguments, path)) for path, token in declared.items()}
     return {token: value for token, value in values.items() if value is not None}
+
+
+def unambiguous(declared: dict[tuple[str, ...], str], params: Params) -> Params:
+    """The same parameters, with each member on the way to a mirrored argument there once, as it was checked."""
+    if "arguments" not in params:
+        return params
+    return {**params, "arguments": _once(params["arguments"], list(declared))}
+
+
+def _once(raw: msgspec.Raw, paths: list[tuple[str, ...]]) -> msgspec.Raw:
+    if not bytes(raw).lstrip().startswith(b"{"):
+        return raw
+    members = decode_params(raw)
+    for name in {path[0] for path in paths if len(path) > 1} & members.keys():
+        members[name] = _once(members[name], [path[1:] for path in paths if path[0] == name and len(path) > 1])
+    return msgspec.Raw(encode(members))
 
 
 def check_params(declared: dict[tuple[str, ...], str], headers: McpHeaders, params: Params) -> None:

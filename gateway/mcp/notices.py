@@ -8,7 +8,7 @@ What servers announce is heard by `gateway.mcp.watch`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -49,6 +49,7 @@ class Listener:
         wanted: the methods it wants to hear of.
         watched: the resources it watches; may change while the stream is open.
         subscription: the id of a modern client's request.
+        listed: what the client was shown last, by kind; what has changed since is told at once.
     """
 
     __slots__ = ("_current", "_seen", "_subscription", "org_id", "queue", "wanted", "watched")
@@ -60,6 +61,7 @@ class Listener:
         wanted: frozenset[str],
         watched: Watched,
         subscription: bytes | None,
+        listed: Mapping[Kind, bytes] | None = None,
     ) -> None:
         self.org_id = org_id
         self.wanted = wanted
@@ -68,6 +70,11 @@ class Listener:
         self._current = current
         self._subscription = subscription
         self._seen = {method: self._fingerprint(method) for method in wanted}
+        for method, kinds in _KINDS.items() if listed else ():
+            shown = tuple(listed.get(kind, b"") for kind in kinds) if listed else ()
+            if method in self._seen and all(shown):
+                self._seen[method] = shown
+        self.lists_changed()
 
     def lists_changed(self) -> None:
         for method in self.wanted:
@@ -104,13 +111,14 @@ class Notices:
 
     def __init__(self) -> None:
         self._listeners: set[Listener] = set()
-        self._on_wanted: list[Callable[[set[str]], None]] = []
+        self._on_wanted: list[Callable[[set[str]], Awaitable[None]]] = []
+        self._telling: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
         return len(self._listeners)
 
-    def on_wanted(self, tell: Callable[[set[str]], None]) -> None:
-        """Call `tell` with the servers whose watched resources have changed; see `wanted_of`."""
+    def on_wanted(self, tell: Callable[[set[str]], Awaitable[None]]) -> None:
+        """Call `tell` with the servers whose watched resources have changed; it returns when they know."""
         self._on_wanted.append(tell)
 
     def wanted_of(self, server_id: str) -> set[str]:
@@ -126,22 +134,37 @@ class Notices:
         for listener in tuple(self._listeners):
             listener.resource_updated(server_id, uri)
 
-    def watched_changed(self, servers: set[str]) -> None:
+    async def watched_changed(self, servers: set[str]) -> None:
+        """Have servers told what is watched now; returns when they know, or will not in a while."""
         for tell in self._on_wanted if servers else ():
-            tell(servers)
+            await tell(servers)
+
+    def _tell_later(self, servers: set[str]) -> None:
+        if servers:
+            task = asyncio.create_task(self.watched_changed(servers))
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
 
     def end_all(self) -> None:
         for listener in tuple(self._listeners):
             listener.end()
 
-    def stream(self, org_id: str, current: Callable[[], View | None], watched: Watched) -> AsyncIterator[bytes]:
+    def stream(
+        self, org_id: str, current: Callable[[], View | None], watched: Watched, listed: Mapping[Kind, bytes]
+    ) -> AsyncIterator[bytes]:
         """A legacy client's GET stream."""
-        return self._events(Listener(org_id, current, frozenset(LIST_CHANGED.values()), watched, None))
+        listener = Listener(org_id, current, frozenset(LIST_CHANGED.values()), watched, None, listed)
+        # The first byte makes the response begin, so that the client knows that it is heard.
+        return self._events(listener, sse.KEEP_ALIVE)
 
-    async def listen(
+    def listen(
         self, org_id: str, current: Callable[[], View | None], identifier: bytes, params: Params
     ) -> AsyncIterator[bytes]:
-        """A modern subscription: acknowledged with what it will really hear, ended by its empty result."""
+        """A modern subscription: acknowledged with what it will really hear, ended by its empty result.
+
+        Raises:
+            ProtocolError: `notifications` is no object.
+        """
         asked = object_param(params, "notifications")
         granted: dict[str, object] = {name: True for name in LIST_CHANGED if bytes(asked.get(name, b"")) == b"true"}
         methods = frozenset(LIST_CHANGED[name] for name in granted)
@@ -149,18 +172,20 @@ class Notices:
         if watched:
             granted["resourceSubscriptions"] = list(watched.values())
         acknowledgement = {**_subscription(identifier), "notifications": msgspec.Raw(encode(granted))}
-        yield sse.frame(envelope.notification("notifications/subscriptions/acknowledged", acknowledgement))
-        async for event in self._events(Listener(org_id, current, methods, watched, identifier)):
+        first = sse.frame(envelope.notification("notifications/subscriptions/acknowledged", acknowledgement))
+        return self._subscribed(Listener(org_id, current, methods, watched, identifier), first, identifier)
+
+    async def _subscribed(self, listener: Listener, first: bytes, identifier: bytes) -> AsyncIterator[bytes]:
+        async for event in self._events(listener, first):
             yield event
         ending = encode({"resultType": "complete", **_subscription(identifier)})
         yield sse.frame(envelope.result(identifier, ending))
 
-    async def _events(self, listener: Listener) -> AsyncIterator[bytes]:
+    async def _events(self, listener: Listener, first: bytes) -> AsyncIterator[bytes]:
         self._listeners.add(listener)
-        self.watched_changed({server for server, _ in listener.watched})
         try:
-            # The first byte makes the response begin, so that the client knows that it is heard.
-            yield sse.KEEP_ALIVE
+            await self.watched_changed({server for server, _ in listener.watched})
+            yield first
             while True:
                 try:
                     async with asyncio.timeout(KEEP_ALIVE_SECONDS):
@@ -172,7 +197,7 @@ class Notices:
                 yield event
         finally:
             self._listeners.discard(listener)
-            self.watched_changed({server for server, _ in listener.watched})
+            self._tell_later({server for server, _ in listener.watched})
 
 
 def watchable(view: View, uri: str) -> tuple[str, str] | None:

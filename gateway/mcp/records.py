@@ -19,6 +19,8 @@ FLUSH_SECONDS = 0.1
 FULL = 20_000
 """Records in memory at which calls begin to wait."""
 RETRY_SECONDS = 0.5
+LAST_TRIES = 5
+"""How often writing is tried when the gateway stops."""
 
 Sink = Callable[[Sequence[Call]], Awaitable[None]]
 
@@ -35,7 +37,9 @@ class Recorder:
         self._sink = sink
         self.durable = durable
         self._waiting: list[Call] = []
-        self._written: asyncio.Future[None] | None = None
+        self._told: list[asyncio.Future[None]] = []
+        """Whoever waits until what is in memory, or under way to the sink, has been stored."""
+        self._writing = False
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
@@ -61,10 +65,10 @@ class Recorder:
 
     async def written(self) -> None:
         """Return when everything added so far has been stored."""
-        if self._waiting or self._written is not None:
-            if self._written is None:
-                self._written = asyncio.get_running_loop().create_future()
-            await asyncio.shield(self._written)
+        if self._waiting or self._writing:
+            future = asyncio.get_running_loop().create_future()
+            self._told.append(future)
+            await future
 
     async def _run(self) -> None:
         while not (self._stopping and not self._waiting):
@@ -75,19 +79,38 @@ class Recorder:
             await self._flush()
 
     async def _flush(self) -> None:
+        tries = 0
         while self._waiting:
             batch, self._waiting = self._waiting, []
-            told, self._written = self._written, None
+            # Who asks from here on, while the sink works, waits for the next batch as well: that is late, never early.
+            told, self._told = self._told, []
+            self._writing = True
             try:
                 await self._sink(batch)
             except Exception:
                 # The records stay in memory, in order; when memory is full, calls wait.
-                log.exception("records could not be written, trying again", count=len(batch))
+                log.exception("records could not be written", count=len(batch))
                 self._waiting = batch + self._waiting
-                self._written = told if self._written is None else self._written
-                if self._stopping:
+                self._told = told + self._told
+                tries += 1
+                if self._stopping and tries >= LAST_TRIES:
+                    log.critical("records are lost: the gateway stops, and they cannot be written", count=len(batch))
+                    for future in self._told:
+                        # Nobody may take it for stored.
+                        future.cancel()
+                    self._waiting, self._told = [], []
                     return
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
-            if told is not None and not told.done():
-                told.set_result(None)
+            finally:
+                self._writing = False
+            _tell(told)
+        if not self._waiting:
+            told, self._told = self._told, []
+            _tell(told)
+
+
+def _tell(waiting: list[asyncio.Future[None]]) -> None:
+    for future in waiting:
+        if not future.done():
+            future.set_result(None)

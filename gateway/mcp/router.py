@@ -17,7 +17,7 @@ import msgspec
 from gateway.mcp import asking, envelope, headers, protocol, translate
 from gateway.mcp.call import CallKeeping, CallUnderWay
 from gateway.mcp.catalog import LIST_KEYS, Entry, ServerEntry, View
-from gateway.mcp.envelope import Params, ProtocolError, encode, object_param, text_param
+from gateway.mcp.envelope import UNREADABLE, Params, ProtocolError, encode, object_param, text_param
 from gateway.mcp.flights import ClientGone, Flight, Receive
 from gateway.mcp.log_levels import LEVELS
 from gateway.mcp.notices import MAX_SUBSCRIPTIONS, watchable
@@ -29,6 +29,7 @@ from gateway.mcp.rounds import request_in_rounds
 from gateway.mcp.tasks import EXTENSION as TASKS_EXTENSION
 from gateway.mcp.tasks import METHODS as TASK_METHODS
 from gateway.mcp.upstream.port import Answer, OutcomeUnknown, Outgoing
+from gateway.mcp.upstream.probe import whole
 from registry.core.version import VERSION
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ class Router:
         if kind is not None:
             cursor = text_param(request.params, "cursor") if "cursor" in request.params else None
             page = request.view.page(kind, cursor, modern=request.modern)
+            if request.session is not None:
+                request.session.listed[kind] = request.view.fingerprint(kind)
             return Answer(body=envelope.result(request.id, page))
         if request.modern and method == "server/discover":
             return Answer(body=envelope.result(request.id, discover_result(request.view)))
@@ -97,14 +100,15 @@ class Router:
         if not request.modern and method == "ping":
             return Answer(body=envelope.result(request.id, b"{}"))
         if request.session is not None and method in ("resources/subscribe", "resources/unsubscribe"):
-            return self._subscribe(request, request.session, on=method == "resources/subscribe")
+            return await self._subscribe(request, request.session, on=method == "resources/subscribe")
         if not request.modern and method == "logging/setLevel":
             return self._set_level(request)
         raise ProtocolError(protocol.METHOD_NOT_FOUND, f"Method {method!r} is not supported here.")
 
     def listen(self, principal: Principal, view: View, session: LegacySession, receive: Receive | None) -> Answer:
         """A legacy client's GET stream."""
-        events = self._notices.stream(principal.org_id, self._current(principal, view), session.subscriptions)
+        current = self._current(principal, view)
+        events = self._notices.stream(principal.org_id, current, session.subscriptions, session.listed)
         return Answer(stream=self.attended(principal, receive, events))
 
     def _current(self, principal: Principal, view: View) -> Callable[[], View | None]:
@@ -139,9 +143,10 @@ class Router:
         attempt = Attempt(request.principal, method, name, server, entry, params, request.capabilities)
         call = CallUnderWay(self._keeping, request, attempt)
         try:
-            await call.admit()
             if self._keeping.recorder.full:
+                # Before admission: what is refused is recorded as well, and a flood of it must wait like any other.
                 await self._keeping.recorder.written()
+            await call.admit()
             call.take_off()
             answer = await self._send(request, attempt, upstream_name)
             await self._sizes.cut(attempt, answer, request.id, modern=request.modern)
@@ -181,6 +186,8 @@ class Router:
         server = attempt.server
         outgoing = _outgoing(request, server, attempt.method, params, upstream_name)
         outgoing.param_headers = _param_headers(request, attempt)
+        if attempt.entry is not None and attempt.entry.definition.param_headers:
+            outgoing.params = headers.unambiguous(attempt.entry.definition.param_headers, outgoing.params)
         self._states.open(outgoing, server.id)
         try:
             answer = await self._ask(request, server, outgoing)
@@ -243,13 +250,19 @@ class Router:
         self._keeping.flights.take_off(flight)
         try:
             outgoing = _outgoing(request, server, method, params, name)
-            return await self._upstreams.get(server.connection).request(outgoing)
+            answer = await self._upstreams.get(server.connection).request(outgoing)
+            if answer.stream is None:
+                return answer
+            # Suggestions are small: read whole, they need no flight of their own once they are on their way back.
+            return Answer(body=translate.with_id(request.id)(await whole(answer)))
         except asyncio.CancelledError as error:
             raise (flight.reason() or error) from None
+        except (*UNREADABLE, RecursionError, translate.InputRequired):
+            raise OutcomeUnknown(server.slug, "its answer cannot be read") from None
         finally:
             self._keeping.flights.land(flight)
 
-    def _subscribe(self, request: Request, session: LegacySession, *, on: bool) -> Answer:
+    async def _subscribe(self, request: Request, session: LegacySession, *, on: bool) -> Answer:
         uri = text_param(request.params, "uri")
         place = watchable(request.view, uri)
         if place is None or not request.principal.may("mcp:resources:read"):
@@ -260,7 +273,7 @@ class Router:
             raise ProtocolError(protocol.INVALID_PARAMS, f"More than {MAX_SUBSCRIPTIONS} resources cannot be watched.")
         else:
             session.subscriptions[place] = uri
-        self._notices.watched_changed({place[0]})
+        await self._notices.watched_changed({place[0]})
         return Answer(body=envelope.result(request.id, b"{}"))
 
     def _set_level(self, request: Request) -> Answer:

@@ -8,6 +8,7 @@ memory for the sessions that are in use. The modern era has no sessions.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 import secrets
 from collections import OrderedDict
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from gateway.mcp.envelope import Message
     from registry.core.clock import Clock
     from registry.identity.principal import Principal
+    from registry.servers.connection import Kind
 
 LIFETIME_SECONDS = 24 * 3600
 """After this a client must initialize again."""
@@ -51,8 +53,10 @@ class LegacySession:
         "_numbers",
         "calls",
         "capabilities",
+        "expires",
         "id",
         "levels_sent",
+        "listed",
         "log_level",
         "replay",
         "streams",
@@ -64,6 +68,7 @@ class LegacySession:
     def __init__(self, identifier: str, agreed: Agreed) -> None:
         self.id = identifier
         self.version = agreed.version
+        self.expires = agreed.expires
         self.capabilities = bytes(agreed.capabilities)
         self.upstream_ids: dict[str, bytes | None] = {}
         """Upstream session id per server id; `None` where that server keeps no sessions."""
@@ -73,6 +78,8 @@ class LegacySession:
         """Open GET streams; `None` ends one."""
         self.log_level: str | None = None
         """Set by `logging/setLevel`; servers are told when they are next asked something."""
+        self.listed: dict[Kind, bytes] = {}
+        """Fingerprints of the lists that the client was shown last."""
         self.levels_sent: dict[str, str] = {}
         self.subscriptions: dict[tuple[str, str], str] = {}
         """Resources whose changes the client wants to hear of: its URI by server id and the server's own URI."""
@@ -110,7 +117,7 @@ class LegacySessions:
         self._clock = clock
         self._on_end = on_end
         self._live: OrderedDict[tuple[str, str], LegacySession] = OrderedDict()
-        self._ended: dict[str, float] = {}
+        self._ended: dict[bytes, float] = {}
 
     def open(self, principal: Principal, version: str, capabilities: bytes) -> LegacySession:
         agreed = Agreed(
@@ -127,10 +134,10 @@ class LegacySessions:
         """The session of that id, if it is this principal's, alive, and was not ended."""
         key = (principal.subject, identifier)
         session = self._live.get(key)
-        if session is not None:
+        if session is not None and session.expires >= self._clock.now().timestamp():
             self._live.move_to_end(key)
             return session
-        if identifier in self._ended:
+        if self._ended and _digest(identifier) in self._ended:
             return None
         try:
             agreed = msgspec.json.decode(self._sealer.open(identifier, principal.subject), type=Agreed)
@@ -146,9 +153,10 @@ class LegacySessions:
     def end(self, principal: Principal, session: LegacySession) -> None:
         """End a session at its client's wish; its id answers 404 from now on."""
         now = self._clock.now().timestamp()
-        if len(self._ended) >= IN_MEMORY:
-            self._ended = {identifier: until for identifier, until in self._ended.items() if until > now}
-        self._ended[session.id] = now + LIFETIME_SECONDS
+        # They all last equally long, so the first to have ended is the first to be forgotten.
+        while self._ended and next(iter(self._ended.values())) <= now:
+            del self._ended[next(iter(self._ended))]
+        self._ended[_digest(session.id)] = now + LIFETIME_SECONDS
         self._live.pop((principal.subject, session.id), None)
         _close(session)
         self._on_end(session)
@@ -162,6 +170,11 @@ class LegacySessions:
                 del self._live[key]
                 self._on_end(session)
                 return
+
+
+def _digest(identifier: str) -> bytes:
+    """What is kept of an ended session: ids are long, and there may be many."""
+    return hashlib.blake2b(identifier.encode(errors="replace"), digest_size=16).digest()
 
 
 def _close(session: LegacySession) -> None:

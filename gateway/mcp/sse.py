@@ -13,10 +13,11 @@ class EventTooLarge(Exception):
 class Splitter:
     """Cuts a byte stream into whole events, whatever the chunk borders and line ends."""
 
-    __slots__ = ("_rest",)
+    __slots__ = ("_after_cr", "_rest")
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()
+        self._after_cr = False
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The events that `chunk` completes, each with its blank line.
@@ -24,17 +25,26 @@ class Splitter:
         Raises:
             EventTooLarge: an event does not end.
         """
-        data = self._rest + chunk if self._rest else chunk
-        if b"\r" in data:
-            # A chunk may end between the two halves of a CRLF: keep that one for later.
-            held = b"\r" if data.endswith(b"\r") else b""
-            data = data[: len(data) - len(held)].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        else:
-            held = b""
-        *events, rest = data.split(b"\n\n")
-        self._rest = rest + held
-        if len(self._rest) > _MAX_EVENT:
-            raise EventTooLarge
+        if self._after_cr and chunk.startswith(b"\n"):
+            # A chunk may end between the two halves of a CRLF; the first half has ended the line.
+            chunk = chunk[1:]
+            self._after_cr = False
+        if not chunk:
+            return []
+        self._after_cr = chunk.endswith(b"\r")
+        if b"\r" in chunk:
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        rest = self._rest
+        # What was looked through before is not looked through again, however small the chunks of a large event.
+        looked = max(0, len(rest) - 1)
+        rest += chunk
+        end = rest.rfind(b"\n\n", looked)
+        if end < 0:
+            if len(rest) > _MAX_EVENT:
+                raise EventTooLarge
+            return []
+        *events, left = bytes(rest).split(b"\n\n")
+        self._rest = bytearray(left)
         return [event + b"\n\n" for event in events if event]
 
 
@@ -56,6 +66,6 @@ def field_of(event: bytes, name: bytes) -> bytes | None:
 
 def frame(message: bytes) -> bytes:
     """One message as an event. JSON has no raw line breaks once it is minified, so one `data:` line is enough."""
-    if b"\n" in message:
+    if b"\n" in message or b"\r" in message:
         message = message.replace(b"\r", b"").replace(b"\n", b"\ndata: ")
     return b"event: message\ndata: " + message + b"\n\n"

@@ -18,6 +18,7 @@ from registry.core.version import VERSION
 _CACHED = frozenset({"resources/read"})
 _RETRIED = ("_meta", "inputResponses", "requestState")
 _MODERN_ONLY = ("resultType", "ttlMs", "cacheScope")
+_MODERN_NAMES = tuple(f'"{name}"'.encode() for name in _MODERN_ONLY)
 CLIENT = {"name": "gatehouse", "version": VERSION}
 """How the gateway introduces itself to servers."""
 _CLIENT_INFO = encode(CLIENT)
@@ -62,12 +63,17 @@ def unstamp(params: Params) -> Params:
 def to_modern(method: str, identifier: bytes) -> Rewrite:
     """Makes a modern answer with the client's id of a legacy server's."""
     extra = b'"resultType":"complete"' + (b',"ttlMs":0,"cacheScope":"private"' if method in _CACHED else b"")
+    extra_object = b"{" + extra + b"}"
 
     def rewrite(message: Message) -> bytes:
         if bytes(message.error):
             return _error(identifier, _error_for_modern(message.error))
         result = bytes(message.result).strip()
-        joined = b"{" + extra + (b"}" if result[1:].lstrip().startswith(b"}") else b"," + result[1:])
+        if not result.startswith(b"{") or any(name in result for name in _MODERN_NAMES):
+            # What is no object raises here, and no member is ever there twice.
+            joined = encode({**decode_params(result), **decode_params(extra_object)})
+        else:
+            joined = b"{" + extra + (b"}" if result[1:].lstrip().startswith(b"}") else b"," + result[1:])
         return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (identifier, joined)
 
     return rewrite

@@ -132,6 +132,9 @@ class Sealer:
         """What was sealed for `aad`. Raises `SealBroken` for anything else."""
         try:
             raw = base64.b64decode(sealed, altchars=b"-_", validate=True)
+            if base64.urlsafe_b64encode(raw).decode() != sealed:
+                # Another spelling of the same bytes: who keeps a list of sealed values would not know it again.
+                raise ValueError(sealed)
             return self._cipher.decrypt(raw[:_NONCE], raw[_NONCE:], aad.encode())
         except (binascii.Error, ValueError, InvalidTag):
             raise SealBroken("A sealed value cannot be opened: it was altered, or sealed under another key.") from None

@@ -220,6 +220,7 @@ class ServerService:
     async def take(self, session: Session, server: Server, offer: Offer) -> Offer:
         """Write what a look at the server found; gives what is served of it."""
         now = self._clock.now()
+        shown = _shown(server)
         server.health_status = "healthy" if offer.reachable else "unhealthy"
         server.health = {
             "last_check_at": now.isoformat(),
@@ -229,7 +230,8 @@ class ServerService:
         }
         if not offer.reachable:
             # What it offered before stays listed: a server that is down for a moment costs its clients nothing.
-            emit(session, CatalogChanged(server.org_id, server.id))
+            if _shown(server) != shown:
+                emit(session, CatalogChanged(server.org_id, server.id))
             return offer
         offer = await self._pinning.judge(session, server, offer)
         server.discovered_at = now
@@ -250,7 +252,9 @@ class ServerService:
         if before != after:
             await queries.drop_capabilities(session, server.id)
             session.add_all(_rows(server.id, offer.offered))
-        emit(session, CatalogChanged(server.org_id, server.id))
+        if before != after or _shown(server) != shown:
+            # Servers are looked at again and again: that alone is no news.
+            emit(session, CatalogChanged(server.org_id, server.id))
         return offer
 
     async def list(
@@ -344,10 +348,15 @@ class ServerService:
         return self._connection(await self._find(session, principal, server_id))
 
     async def record_look(
-        self, session: Session, principal: Principal, server_id: str, offer: Offer
-    ) -> tuple[Server, Offer]:
-        """Write what a look found; gives what is served of it, with warnings about the rest."""
-        server = await self._find(session, principal, server_id)
+        self, session: Session, principal: Principal, connection: Connection, offer: Offer
+    ) -> tuple[Server, Offer] | None:
+        """Write what a look along `connection` found; gives what is served of it, with warnings about the rest.
+
+        `None` if the server is reached in another way by now.
+        """
+        server = await self._find(session, principal, connection.server_id)
+        if self._connection(server) != connection:
+            return None
         return server, await self.take(session, server, offer)
 
     async def catalog(self, session: Session, org_id: str | None = None) -> list[ServerOffer]:
@@ -435,6 +444,11 @@ def _transport_of(registration: Registration) -> Transport:
     if registration.transport:
         return registration.transport
     return "sse" if registration.base_url.rstrip("/").endswith("/sse") else "streamable-http"
+
+
+def _shown(server: Server) -> tuple[object, ...]:
+    """What others see of a look, beside what the server offers."""
+    return server.health_status, server.endpoint_url, server.transport, server.server_metadata
 
 
 def _stem(name: str) -> str:

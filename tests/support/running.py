@@ -15,6 +15,7 @@ import aiohttp
 import uvicorn
 
 from gateway.app import Application
+from gateway.edge import GuardedHttp
 from registry.core.settings import Settings
 from tests.support.components.machine import free_port
 
@@ -62,7 +63,9 @@ async def running_gateway(directory: Path) -> AsyncIterator[Running]:
     assert made is not None
     assert made.admin_api_key is not None
     server = uvicorn.Server(
-        uvicorn.Config(application, host="127.0.0.1", port=port, lifespan="on", log_config=None, ws="none")
+        uvicorn.Config(
+            application, host="127.0.0.1", port=port, lifespan="on", log_config=None, ws="none", http=GuardedHttp
+        )
     )
     # A test's loop has its own signals, and ends on its own terms.
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gateway.mcp import protocol, sse, translate
-from gateway.mcp.envelope import Message, decode_message
-from gateway.mcp.upstream.pool import ConnectionFailed, Pool, Response
+from gateway.mcp.envelope import UNREADABLE, Message, decode_message
+from gateway.mcp.upstream.pool import BodyStream, ConnectionFailed, Pool, Response
 from gateway.mcp.upstream.port import Answer, NotSent, OutcomeUnknown
 from registry.core.egress import EgressRefused, EgressTimeout, EgressUnreachable, HeaderInvalid, vet_url
 from registry.core.version import VERSION
@@ -53,11 +53,21 @@ class HttpExchange:
         """
         whole = b"%b %b%bcontent-length: %d\r\n\r\n" % (method.encode(), self._common, head, len(body))
         try:
-            return await self._pool.send(whole, body)
+            response = await self._pool.send(whole, body)
         except ConnectionFailed as error:
             raise (OutcomeUnknown if error.sent else NotSent)(self.slug, str(error)) from None
         except (EgressRefused, EgressUnreachable, EgressTimeout) as error:
             raise NotSent(self.slug, error.message) from None
+        if response.encoding not in (b"", b"identity"):
+            await self._refuse_encoding(response)
+        return response
+
+    async def _refuse_encoding(self, response: Response) -> None:
+        """An encoded body can neither be read nor passed on; what an error's status says is enough without it."""
+        await discard(response)
+        if response.status < 400:
+            raise OutcomeUnknown(self.slug, "it encoded its answer, although it was asked not to")
+        response.body, response.stream, response.content_type = b"", None, b""
 
     async def close(self) -> None:
         await self._pool.close()
@@ -77,7 +87,7 @@ class HttpExchange:
         if response.stream is not None and rewrite is None and response.status == 200:
             return Answer(stream=response.stream, large=True, size=response.length)
         message = await self.whole(response, identifier)
-        answer = Answer(status=response.status if modern else 200)
+        answer = Answer()
         answer.judge(message)
         if rewrite is not None:
             answer.body = rewrite(message)
@@ -99,9 +109,11 @@ class HttpExchange:
             message = decode_message(data)
         except (ConnectionFailed, sse.EventTooLarge) as error:
             raise OutcomeUnknown(self.slug, str(error)) from None
-        except (msgspec.DecodeError, RecursionError):
+        except (*UNREADABLE, RecursionError):
             raise self.refusal(response) from None
-        if message.method or not same_id(bytes(message.id), identifier):
+        if not message.is_answer:
+            raise OutcomeUnknown(self.slug, "its answer has neither a result nor an error")
+        if not same_id(bytes(message.id), identifier):
             if response.status >= 400:
                 if message.jsonrpc == "2.0" and bytes(message.error):
                     # Errors about the request as a whole may come without its id.
@@ -110,15 +122,18 @@ class HttpExchange:
             raise OutcomeUnknown(self.slug, "it answered another request than the one it was sent")
         return message
 
-    async def _first_answer(self, stream: AsyncIterator[bytes], identifier: bytes) -> Message:
+    async def _first_answer(self, stream: BodyStream, identifier: bytes) -> Message:
         splitter = sse.Splitter()
-        found: Message | None = None
-        async for chunk in stream:
-            for event in splitter.feed(chunk):
-                found = found or answer_in(event, identifier)
-        if found is None:
-            raise OutcomeUnknown(self.slug, "the stream ended without an answer")
-        return found
+        try:
+            async for chunk in stream:
+                for event in splitter.feed(chunk):
+                    if (found := answer_in(event, identifier)) is not None:
+                        stream.leave()
+                        return found
+        except BaseException:
+            await stream.aclose()
+            raise
+        raise OutcomeUnknown(self.slug, "the stream ended without an answer")
 
     def refusal(self, response: Response) -> NotSent | OutcomeUnknown:
         """What a response that is no MCP message means."""
@@ -136,20 +151,36 @@ def is_events(response: Response) -> bool:
 def same_id(given: bytes, wanted: bytes) -> bool:
     if given == wanted:
         return True
-    with suppress(msgspec.DecodeError):
-        return msgspec.json.decode(given) == msgspec.json.decode(wanted)
+    with suppress(*UNREADABLE):
+        one, other = msgspec.json.decode(given), msgspec.json.decode(wanted)
+        return type(one) is type(other) and one == other
     return False
 
 
 def answer_in(event: bytes, identifier: bytes) -> Message | None:
     """The message in an event, if it is the answer to that request."""
+    message = answered_in(event)
+    return message if message is not None and same_id(bytes(message.id), identifier) else None
+
+
+def answered_in(event: bytes) -> Message | None:
+    """The message in an event, if it is the answer to any request."""
     if b'"result"' not in event and b'"error"' not in event:
         return None
-    with suppress(msgspec.DecodeError, RecursionError):
+    with suppress(*UNREADABLE, RecursionError):
         message = decode_message(sse.data_of(event))
-        if not message.method and same_id(bytes(message.id), identifier):
+        if message.is_answer:
             return message
     return None
+
+
+def notice_in(event: bytes) -> bool:
+    """Whether an event may be passed on as it is: neither a request of the server's nor another request's answer."""
+    if b'"id"' not in event:
+        return True
+    with suppress(*UNREADABLE, RecursionError):
+        return not bytes(decode_message(sse.data_of(event)).id)
+    return False
 
 
 async def announced(stream: AsyncIterator[bytes]) -> AsyncIterator[Message]:
@@ -158,7 +189,7 @@ async def announced(stream: AsyncIterator[bytes]) -> AsyncIterator[Message]:
     try:
         async for chunk in stream:
             for event in splitter.feed(chunk):
-                with suppress(msgspec.DecodeError, RecursionError):
+                with suppress(*UNREADABLE, RecursionError):
                     message = decode_message(sse.data_of(event) or b"{}")
                     if message.method and not bytes(message.id):
                         yield message
@@ -174,15 +205,18 @@ async def discard(response: Response) -> None:
         await translate.close(response.stream)
 
 
-async def _collect(stream: AsyncIterator[bytes]) -> bytes:
+async def _collect(stream: BodyStream) -> bytes:
     pieces: list[bytes] = []
     size = 0
-    async for piece in stream:
-        size += len(piece)
-        if size > MAX_WHOLE:
-            await translate.close(stream)
-            raise ConnectionFailed("the answer is too large", sent=True)
-        pieces.append(piece)
+    try:
+        async for piece in stream:
+            size += len(piece)
+            if size > MAX_WHOLE:
+                raise ConnectionFailed("the answer is too large", sent=True)
+            pieces.append(piece)
+    finally:
+        # Ended early, for whatever reason, it would hold its connection for ever.
+        await stream.aclose()
     return b"".join(pieces)
 
 

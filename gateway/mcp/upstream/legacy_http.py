@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from gateway.mcp import envelope, protocol, sse, translate
-from gateway.mcp.envelope import Message, Params, ProtocolError, decode_message, decode_params, encode
+from gateway.mcp.envelope import UNREADABLE, Message, Params, ProtocolError, decode_message, decode_params, encode
 from gateway.mcp.log_levels import passes
 from gateway.mcp.parking import ASKED, GATHER_SECONDS, PARKED, Parking
-from gateway.mcp.upstream.exchange import HttpExchange, announced, answer_in, discard, is_events
-from gateway.mcp.upstream.pool import ConnectionFailed
+from gateway.mcp.upstream.exchange import HttpExchange, announced, answer_in, discard, is_events, notice_in
+from gateway.mcp.upstream.pool import BodyStream, ConnectionFailed, Response
 from gateway.mcp.upstream.port import Answer, NotSent, OutcomeUnknown, Outgoing
 from gateway.mcp.upstream.reading import Reading
 
@@ -31,6 +31,13 @@ if TYPE_CHECKING:
     from registry.identity.principal import Principal
     from registry.servers.connection import Connection
 
+HANDSHAKE_SECONDS = 30.0
+NOTICE_SECONDS = 5.0
+"""How long a server may take to accept a message that nobody waits for."""
+CLOSE_SECONDS = 1.0
+"""How long closing waits for the last messages to servers."""
+MOST_SHARED = 1000
+"""Sessions with one server that modern clients share, by principal and capabilities."""
 ASIDE_SECONDS = 1.0
 MOST_ANNOUNCED = 256
 _LIST_CHANGED = b"/list_changed"
@@ -38,6 +45,10 @@ _LIST_CHANGED = b"/list_changed"
 
 class SessionGone(Exception):
     """The server no longer knows the session: nothing was carried out."""
+
+    def __init__(self, session_id: bytes) -> None:
+        super().__init__("session gone")
+        self.session_id = session_id
 
 
 class _Negotiated(msgspec.Struct):
@@ -84,9 +95,12 @@ class LegacyHttpUpstream:
             return await self._resume(outgoing, envelope.text_param(outgoing.params, "requestState"))
         try:
             return await self._request(outgoing)
-        except SessionGone:
-            self._forget_session(outgoing)
+        except SessionGone as error:
+            self._forget_session(outgoing, error.session_id)
+        try:
             return await self._request(outgoing)
+        except SessionGone:
+            raise NotSent(self._slug, "it does not know the session that it has just opened (HTTP 404)") from None
 
     async def notify(self, outgoing: Outgoing) -> None:
         session = outgoing.session
@@ -149,10 +163,13 @@ class LegacyHttpUpstream:
             await discard(await self._exchange.send("DELETE", self._head(session_id), b""))
 
     async def close(self) -> None:
-        self._parking.clear()
-        asides = [aside.task for aside in self._asides.values()]
-        for task in (*self._background, *self._opening.values(), *asides):
+        for task in (*self._opening.values(), *(aside.task for aside in self._asides.values())):
             task.cancel()
+        self._parking.clear()
+        if self._background:
+            _, slow = await asyncio.wait(self._background, timeout=CLOSE_SECONDS)
+            for late in slow:
+                late.cancel()
         await self._exchange.close()
 
     # -- requests
@@ -175,12 +192,12 @@ class LegacyHttpUpstream:
             raise
         if response.status == 404 and session_id is not None:
             await discard(response)
-            raise SessionGone
+            raise SessionGone(session_id)
         if not is_events(response):
-            return await self._exchange.answer(response, identifier, rewrite, modern=outgoing.modern)
+            return await self._whole_answer(response, session_id, identifier, outgoing, rewrite)
         assert response.stream is not None
 
-        async def reopen(last_id: bytes) -> AsyncIterator[bytes] | None:
+        async def reopen(last_id: bytes) -> BodyStream | None:
             return await self._reopen(session_id, last_id)
 
         aside = self._asides.get(session_id or b"")
@@ -189,7 +206,21 @@ class LegacyHttpUpstream:
             aside.readings.append(reading)
         return self._reading_answer(reading, outgoing, rewrite)
 
-    async def _reopen(self, session_id: bytes | None, last_id: bytes) -> AsyncIterator[bytes] | None:
+    async def _whole_answer(
+        self,
+        response: Response,
+        session_id: bytes | None,
+        identifier: bytes,
+        outgoing: Outgoing,
+        rewrite: translate.Rewrite | None,
+    ) -> Answer:
+        try:
+            return await self._exchange.answer(response, identifier, rewrite, modern=outgoing.modern)
+        except asyncio.CancelledError:
+            self._later(self._cancel(session_id, identifier))
+            raise
+
+    async def _reopen(self, session_id: bytes | None, last_id: bytes) -> BodyStream | None:
         """Go on with a stream that broke off."""
         try:
             response = await self._exchange.send("GET", self._head(session_id) + _after(last_id), b"")
@@ -211,8 +242,13 @@ class LegacyHttpUpstream:
         if missing:
             raise ProtocolError(protocol.INVALID_PARAMS, f"params.inputResponses must have {', '.join(missing)}.")
         self._parking.take(handle)
-        for key, identifier in parked.asked.items():
-            await self._post(parked.reading.session_id, envelope.result(identifier, bytes(given[key])))
+        try:
+            for key, identifier in parked.asked.items():
+                await self._post(parked.reading.session_id, envelope.result(identifier, bytes(given[key])))
+        except BaseException:
+            # Nobody else knows of the stream any more.
+            await self._leave(parked.reading, answered=False)
+            raise
         return self._reading_answer(parked.reading, outgoing, translate.to_modern(outgoing.method, outgoing.id))
 
     def _reading_answer(self, reading: Reading, outgoing: Outgoing, rewrite: translate.Rewrite | None) -> Answer:
@@ -268,7 +304,9 @@ class LegacyHttpUpstream:
                 self._announce(event)
             elif b'"method"' in event and (request := _asked_in(event)) is not None:
                 self._ask(request, reading, outgoing, out, asked)
-            elif not outgoing.modern or (sse.data_of(event) and passes(event, outgoing.log_level)):
+            elif notice_in(event) and (
+                not outgoing.modern or (sse.data_of(event) and passes(event, outgoing.log_level))
+            ):
                 out.append(event)
         return None
 
@@ -308,7 +346,7 @@ class LegacyHttpUpstream:
         if aside is not None and reading in aside.readings:
             aside.readings.remove(reading)
         if answered:
-            await reading.drain()
+            await reading.leave()
             return
         await reading.close()
         self._later(self._cancel(reading.session_id, reading.identifier))
@@ -330,8 +368,20 @@ class LegacyHttpUpstream:
             return session_id
         key = (outgoing.principal.subject, outgoing.capabilities)
         if key not in self._shared:
-            self._shared[key] = await self._open_once(key, outgoing.capabilities)
+            session_id = await self._open_once(key, outgoing.capabilities)
+            self._shared[key] = session_id
+            self._close_surplus()
+            return session_id
         return self._shared[key]
+
+    def _close_surplus(self) -> None:
+        """Clients choose what they declare, so the number of sessions has a bound: the oldest is closed first."""
+        while len(self._shared) > MOST_SHARED:
+            key = next(iter(self._shared))
+            session_id = self._shared.pop(key)
+            self._levels.pop(key, None)
+            if session_id is not None:
+                self._later(self.end_session(session_id))
 
     async def _open_once(self, place: object, capabilities: bytes) -> bytes | None:
         """Open a session; those who want the same one at the same time get the same."""
@@ -345,15 +395,24 @@ class LegacyHttpUpstream:
             task.add_done_callback(opened)
         return await asyncio.shield(task)
 
-    def _forget_session(self, outgoing: Outgoing) -> None:
+    def _forget_session(self, outgoing: Outgoing, session_id: bytes) -> None:
+        """Forget a session that is gone, unless another request has replaced it by now."""
         if outgoing.session is not None:
-            outgoing.session.upstream_ids.pop(self._server_id, None)
-            outgoing.session.levels_sent.pop(self._server_id, None)
-        else:
-            self._shared.pop((outgoing.principal.subject, outgoing.capabilities), None)
+            if outgoing.session.upstream_ids.get(self._server_id) == session_id:
+                outgoing.session.upstream_ids.pop(self._server_id)
+                outgoing.session.levels_sent.pop(self._server_id, None)
+            return
+        key = (outgoing.principal.subject, outgoing.capabilities)
+        if self._shared.get(key) == session_id:
+            self._shared.pop(key)
+            self._levels.pop(key, None)
 
     async def _open_session(self, capabilities: bytes) -> bytes | None:
-        session_id, _ = await self._initialize(capabilities)
+        try:
+            async with asyncio.timeout(HANDSHAKE_SECONDS):
+                session_id, _ = await self._initialize(capabilities)
+        except TimeoutError:
+            raise NotSent(self._slug, f"no handshake in {HANDSHAKE_SECONDS:.0f} s") from None
         return session_id
 
     async def _initialize(self, capabilities: bytes) -> tuple[bytes | None, Message]:
@@ -431,13 +490,17 @@ class LegacyHttpUpstream:
         """Send a message whose answer nobody waits for."""
         with suppress(NotSent, OutcomeUnknown):
             response = await self._exchange.send("POST", self._head(session_id), body)
-            if response.stream is not None and b'"id"' in body and is_events(response):
-                async for _ in response.stream:
-                    pass
-            await discard(response)
+            if response.stream is not None:
+                response.stream.leave()
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(work)
+        async def attempt() -> None:
+            # A server that does not take it holds a connection, and must not do so for ever.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(NOTICE_SECONDS):
+                    await work
+
+        task = asyncio.ensure_future(attempt())
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
@@ -457,7 +520,7 @@ def _asked_in(event: bytes) -> Message | None:
     """The message in an event, if it is a request."""
     if b'"id"' not in event:
         return None
-    with suppress(msgspec.DecodeError, RecursionError):
+    with suppress(*UNREADABLE, RecursionError):
         message = decode_message(sse.data_of(event))
         if message.is_request:
             return message
@@ -474,6 +537,6 @@ def _after(last_id: bytes) -> bytes:
 
 
 def _negotiated(message: Message) -> str | None:
-    with suppress(msgspec.DecodeError):
+    with suppress(*UNREADABLE):
         return msgspec.json.decode(message.result, type=_Negotiated).protocolVersion
     return None

@@ -11,8 +11,8 @@ from gateway.mcp import envelope, sse, translate
 from gateway.mcp.envelope import Message, decode_message, encode
 from gateway.mcp.headers import encode_value
 from gateway.mcp.notices import LIST_CHANGED
-from gateway.mcp.upstream.exchange import HttpExchange, announced, answer_in, discard, is_events
-from gateway.mcp.upstream.pool import ConnectionFailed
+from gateway.mcp.upstream.exchange import HttpExchange, announced, answer_in, discard, is_events, notice_in
+from gateway.mcp.upstream.pool import BodyStream, ConnectionFailed
 from gateway.mcp.upstream.port import Answer, OutcomeUnknown, Outgoing
 
 if TYPE_CHECKING:
@@ -75,30 +75,32 @@ class ModernHttpUpstream:
             yield message
 
     async def _events(
-        self, stream: AsyncIterator[bytes], answer: Answer, outgoing: Outgoing, rewrite: translate.Rewrite | None
+        self, stream: BodyStream, answer: Answer, outgoing: Outgoing, rewrite: translate.Rewrite | None
     ) -> AsyncIterator[bytes]:
         """The events as they come, up to the answer; what a server sends after it is dropped."""
         splitter = sse.Splitter()
         answered = False
         try:
-            async for chunk in stream:
+            while not answered:
                 out: list[bytes] = []
-                for event in () if answered else splitter.feed(chunk):
+                for event in splitter.feed(await anext(stream)):
                     message = answer_in(event, outgoing.id)
-                    if message is None:
+                    if message is not None:
+                        answer.judge(message)
+                        answered = True
+                        change = rewrite or translate.completed(outgoing.method, message)
+                        out.append(event if change is None else sse.frame(change(message)))
+                        break
+                    if notice_in(event):
                         out.append(event)
-                        continue
-                    answer.judge(message)
-                    answered = True
-                    change = rewrite or translate.completed(outgoing.method, message)
-                    out.append(event if change is None else sse.frame(change(message)))
-                    break
+                if answered:
+                    stream.leave()
                 if out:
                     yield b"".join(out)
+        except StopAsyncIteration:
+            raise OutcomeUnknown(self._exchange.slug, "the stream ended without an answer") from None
         except (ConnectionFailed, sse.EventTooLarge) as error:
-            if not answered:
-                raise OutcomeUnknown(self._exchange.slug, str(error) or "an event was too large") from None
+            raise OutcomeUnknown(self._exchange.slug, str(error) or "an event was too large") from None
         finally:
-            await translate.close(stream)
-        if not answered:
-            raise OutcomeUnknown(self._exchange.slug, "the stream ended without an answer")
+            if not answered:
+                await stream.aclose()

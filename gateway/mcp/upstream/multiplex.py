@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from gateway.mcp import envelope, protocol, sse, translate
-from gateway.mcp.envelope import Message, Params, ProtocolError, decode_message, decode_params, encode
+from gateway.mcp.envelope import UNREADABLE, Message, Params, ProtocolError, decode_message, decode_params, encode
 from gateway.mcp.log_levels import passes
 from gateway.mcp.notices import LIST_CHANGED
 from gateway.mcp.parking import ASKED, GATHER_SECONDS, PARKED, Parking
@@ -126,10 +126,14 @@ class Multiplex:
         if missing:
             raise ProtocolError(protocol.INVALID_PARAMS, f"params.inputResponses must have {', '.join(missing)}.")
         self._parking.take(handle)
-        for key, identifier in parked.asked.items():
-            await self._line.write(envelope.result(identifier, bytes(given[key])), None)
         answer = Answer()
-        first = await _next(parked.pending)
+        try:
+            for key, identifier in parked.asked.items():
+                await self._line.write(envelope.result(identifier, bytes(given[key])), None)
+            first = await _next(parked.pending)
+        except BaseException:
+            self._give_up(parked.identifier)
+            raise
         answer.stream = self._stream(first, parked.pending, parked.identifier, answer, outgoing)
         return answer
 
@@ -171,11 +175,11 @@ class Multiplex:
         """Take a message from the server. What is no message, or nobody's answer, is dropped."""
         try:
             message = decode_message(text)
-        except (msgspec.DecodeError, RecursionError):
+        except (*UNREADABLE, RecursionError):
             return
         if message.method:
             self._notice(message)
-        elif (pending := self._pending.get(bytes(message.id))) is not None:
+        elif message.is_answer and (pending := self._pending.pop(bytes(message.id), None)) is not None:
             pending.messages.put_nowait(message)
 
     async def announced(self, resources: frozenset[str]) -> AsyncIterator[Message]:
@@ -230,18 +234,19 @@ class Multiplex:
             call = self._latest_call() if self.asks and message.method != "ping" else None
             if call is None:
                 self._reply(message)
-            else:
+            elif call.messages.qsize() < MAX_NOTICES:
                 call.messages.put_nowait(message)
             return
         if message.method == "notifications/message" and self.asks and (call := self._latest_call()) is not None:
-            call.messages.put_nowait(message)
+            if call.messages.qsize() < MAX_NOTICES:
+                call.messages.put_nowait(message)
             return
         if message.method != "notifications/progress":
             for listener in self._listeners:
                 with suppress(asyncio.QueueFull):
                     listener.put_nowait(message)
             return
-        with suppress(msgspec.DecodeError):
+        with suppress(*UNREADABLE):
             params = decode_params(message.params)
             pending = self._pending.get(bytes(params.get("progressToken", envelope.ABSENT)).strip(b'"'))
             if pending is None or pending.progress_token is None or pending.messages.qsize() >= MAX_NOTICES:

@@ -26,6 +26,8 @@ IDLE_SECONDS = 4.0
 """Connections idle for longer are not used again: common servers close them after 5 seconds."""
 MAX_IDLE = 512
 MAX_HEADER_BYTES = 64 * 1024
+LEAVE_SECONDS = 1.0
+"""How long a body that nobody reads any more may take to end, before its connection is given up instead of kept."""
 
 
 class ConnectionFailed(Exception):
@@ -52,13 +54,13 @@ class Response:
         self.length: int | None = None
         self.session_id: bytes | None = None
         self.body = b""
-        self.stream: AsyncIterator[bytes] | None = None
+        self.stream: BodyStream | None = None
 
 
-class _Stream:
+class BodyStream:
     """The body of a response that is read while it arrives. Closing it early closes the connection."""
 
-    __slots__ = ("_chunks", "_connection", "_done", "_failure", "_size", "_waiter")
+    __slots__ = ("_chunks", "_connection", "_done", "_failure", "_left", "_size", "_waiter")
 
     def __init__(self, connection: _Connection) -> None:
         self._connection: _Connection | None = connection
@@ -66,9 +68,12 @@ class _Stream:
         self._size = 0
         self._done = False
         self._failure: Exception | None = None
+        self._left: asyncio.TimerHandle | None = None
         self._waiter: asyncio.Future[None] | None = None
 
     def feed(self, chunk: bytes) -> None:
+        if self._left is not None:
+            return
         self._chunks.append(chunk)
         self._size += len(chunk)
         if self._size > HIGH_WATER and self._connection is not None:
@@ -79,6 +84,8 @@ class _Stream:
         self._done = True
         self._failure = failure
         self._connection = None
+        if self._left is not None:
+            self._left.cancel()
         self._wake()
 
     def _wake(self) -> None:
@@ -105,10 +112,21 @@ class _Stream:
         return data
 
     async def aclose(self) -> None:
+        self.close()
+
+    def leave(self) -> None:
+        """Read no more. What mattered has come: the connection is kept if the body ends soon, and closed if not."""
+        if self._connection is not None and self._left is None:
+            self._chunks.clear()
+            self._connection.resume()
+            self._left = asyncio.get_running_loop().call_later(LEAVE_SECONDS, self.close)
+
+    def close(self) -> None:
         if self._connection is not None:
             connection, self._connection = self._connection, None
             self._done = True
             connection.abort()
+            self._wake()
 
 
 class _Connection(asyncio.Protocol):
@@ -116,6 +134,7 @@ class _Connection(asyncio.Protocol):
         "_body",
         "_buffered",
         "_chunked",
+        "_exchanges",
         "_header_bytes",
         "_keep",
         "_length",
@@ -133,8 +152,9 @@ class _Connection(asyncio.Protocol):
         self._pool = pool
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
+        self._exchanges = 0
         self._waiter: asyncio.Future[Response] | None = None
-        self._stream: _Stream | None = None
+        self._stream: BodyStream | None = None
         self._response = Response()
         self._body: list[bytes] = []
         self._buffered = 0
@@ -176,6 +196,11 @@ class _Connection(asyncio.Protocol):
 
     # -- httptools
 
+    def on_message_begin(self) -> None:
+        if self._waiter is None and self._stream is None:
+            # A second response right behind the one that was asked for; it would end up in another caller's hands.
+            raise ValueError("unasked response")
+
     def on_header(self, name: bytes, value: bytes) -> None:
         self._header_bytes += len(name) + len(value)
         if self._header_bytes > MAX_HEADER_BYTES:
@@ -195,6 +220,10 @@ class _Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         if status < 200:
+            # An interim response says nothing of the final one.
+            self._response = Response()
+            self._length = None
+            self._chunked = False
             return
         self._response.status = status
         self._keep = self._parser.should_keep_alive()
@@ -221,6 +250,7 @@ class _Connection(asyncio.Protocol):
             self._finish_stream(None)
             return
         response, waiter, body = self._response, self._waiter, self._body
+        self._response, self._body = Response(), []
         response.body = body[0] if len(body) == 1 else b"".join(body)
         self._waiter = None
         self._release()
@@ -229,9 +259,23 @@ class _Connection(asyncio.Protocol):
 
     # -- one exchange
 
-    def send(self, head: bytes, body: bytes) -> asyncio.Future[Response]:
+    async def send(self, head: bytes, body: bytes) -> Response:
+        waiter = self._write(head, body)
+        exchange = self._exchanges
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            # When the response has come whole just now, the connection may be another caller's already.
+            if self._exchanges == exchange and (self._waiter is not None or self._stream is not None):
+                self.abort()
+            raise
+
+    def _write(self, head: bytes, body: bytes) -> asyncio.Future[Response]:
         transport = self._transport
-        assert transport is not None
+        if transport is None:
+            # It was opened, and lost before it was used.
+            raise ConnectionFailed("the server closed the connection", sent=False)
+        self._exchanges += 1
         self._response = Response()
         self._body = []
         self._buffered = self._header_bytes = 0
@@ -262,8 +306,8 @@ class _Connection(asyncio.Protocol):
         self._stream = None
         self._close()
 
-    def _start_stream(self) -> _Stream:
-        stream = self._stream = self._response.stream = _Stream(self)
+    def _start_stream(self) -> BodyStream:
+        stream = self._stream = self._response.stream = BodyStream(self)
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(self._response)
@@ -312,6 +356,12 @@ class Pool:
         self._target = target
         self._connect_seconds = connect_seconds
         self._idle: deque[_Connection] = deque()
+        self._closed = False
+
+    @property
+    def idle(self) -> int:
+        """Connections that wait for a request."""
+        return len(self._idle)
 
     async def send(self, head: bytes, body: bytes) -> Response:
         """One request and its response.
@@ -328,14 +378,10 @@ class Pool:
             _, connection = await self._egress.connect(
                 lambda: _Connection(self), self._target, timeout=self._connect_seconds
             )
-        try:
-            return await connection.send(head, body)
-        except asyncio.CancelledError:
-            connection.abort()
-            raise
+        return await connection.send(head, body)
 
     def put(self, connection: _Connection) -> None:
-        if len(self._idle) >= MAX_IDLE:
+        if self._closed or len(self._idle) >= MAX_IDLE:
             connection.abort()
             return
         connection.idle_since = asyncio.get_running_loop().time()
@@ -346,6 +392,8 @@ class Pool:
             self._idle.remove(connection)
 
     async def close(self) -> None:
+        """Close what is idle; what is in use closes when its response has ended."""
+        self._closed = True
         while self._idle:
             self._idle.pop().abort()
 

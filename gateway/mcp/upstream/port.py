@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from gateway.mcp import protocol
 from gateway.mcp.envelope import Message, Params, ProtocolError, decode_error, decode_tool_result
 
@@ -111,11 +113,17 @@ class Answer:
     id: bytes = b""
 
     def judge(self, message: Message) -> None:
-        """Note how the call ended, from its answer."""
+        """Note how the call ended, from its answer. What cannot be read raises `envelope.UNREADABLE`."""
         if bytes(message.error):
+            if not bytes(message.error).lstrip().startswith(b"{"):
+                raise msgspec.ValidationError("an error is an object")
             self.outcome = "error"
             self.error_code = decode_error(message.error).code
-        elif b'"isError"' in bytes(message.result) and decode_tool_result(message.result).isError:
+            return
+        result = bytes(message.result)
+        if not result.lstrip().startswith(b"{"):
+            raise msgspec.ValidationError("a result is an object")
+        if b'"isError"' in result and decode_tool_result(result).isError:
             self.outcome = "tool_error"
 
 

@@ -268,9 +268,12 @@ async def whole(answer: Answer) -> Message:
     """The answer's message, whichever form it has."""
     if answer.stream is None:
         return decode_message(answer.body)
-    if answer.large:
-        return decode_message(b"".join([piece async for piece in answer.stream]))
-    return await _last_message(answer.stream)
+    try:
+        if answer.large:
+            return decode_message(b"".join([piece async for piece in answer.stream]))
+        return await _last_message(answer.stream)
+    finally:
+        await translate.close(answer.stream)
 
 
 async def _last_message(stream: AsyncIterator[bytes]) -> Message:

@@ -10,13 +10,13 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from gateway.mcp import sse, translate
-from gateway.mcp.upstream.pool import ConnectionFailed
+from gateway.mcp import sse
+from gateway.mcp.upstream.pool import BodyStream, ConnectionFailed
 
 MOST_RETURNS = 16
 LONGEST_RETRY_SECONDS = 10.0
 
-Reopen = Callable[[bytes], Awaitable[AsyncIterator[bytes] | None]]
+Reopen = Callable[[bytes], Awaitable[BodyStream | None]]
 """Goes on with a stream after an event id; `None` where the server cannot."""
 
 
@@ -29,7 +29,7 @@ class Reading:
     """
 
     def __init__(
-        self, stream: AsyncIterator[bytes], identifier: bytes, session_id: bytes | None, reopen: Reopen, *, aside: bool
+        self, stream: BodyStream, identifier: bytes, session_id: bytes | None, reopen: Reopen, *, aside: bool
     ) -> None:
         self.identifier = identifier
         self.session_id = session_id
@@ -80,22 +80,18 @@ class Reading:
         self.waiting.append(event)
         self._news.set()
 
-    async def drain(self) -> None:
-        """Read to the end, after the answer, so that the connection can be used again."""
+    async def leave(self) -> None:
+        """Read no more after the answer; the connection is kept if the stream ends soon."""
         if self._pump is not None:
-            await self.close()
-            return
-        try:
-            async for _ in self._stream:
-                pass
-        except ConnectionFailed:
-            pass
+            self._pump.cancel()
+            await asyncio.gather(self._pump, return_exceptions=True)
+        self._stream.leave()
 
     async def close(self) -> None:
         if self._pump is not None:
             self._pump.cancel()
             await asyncio.gather(self._pump, return_exceptions=True)
-        await translate.close(self._stream)
+        await self._stream.aclose()
 
     async def _pump_events(self) -> None:
         try:

@@ -6,8 +6,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.gateway.mcp.door import Door, opened
+
+# How long one example takes is the machine's affair, and it may be busy.
+settings.register_profile("data path", deadline=None, max_examples=60)
+settings.load_profile("data path")
 
 
 @pytest.fixture

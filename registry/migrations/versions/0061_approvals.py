@@ -7,8 +7,8 @@ from alembic import op
 
 from registry.core.db import JSONDict, UTCDateTime
 
-revision = "0051"
-down_revision = "0050"
+revision = "0061"
+down_revision = "0060"
 
 _OPEN = sa.text("status IN ('waiting', 'approved')")
 
