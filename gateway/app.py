@@ -106,6 +106,8 @@ from registry.servers.events import OffersChanged
 from registry.servers.prices import PriceService
 from registry.servers.service import ServerService
 from registry.servers.upkeep import Upkeep
+from registry.sessions.redis import RedisSessions
+from registry.sessions.service import StoredSessions
 from registry.sets.service import SetService
 from registry.usage.log import Calls
 from registry.usage.service import CALLS_TABLE, UsageService
@@ -271,9 +273,17 @@ class Application:
             approval=approval,
         )
         self.caller = ToolCaller(router)
-        sessions = LegacySessions(Sealer(self._master, "sessions"), clock, self._upstreams.end_sessions)
+        self._sessions = LegacySessions(
+            Sealer(self._master, "sessions"),
+            Digester(self._master, "sessions"),
+            clock,
+            RedisSessions(settings.redis_url, clock) if settings.redis_url else StoredSessions(self.database, clock),
+            idle_seconds=settings.session_idle_seconds,
+            on_end=self._upstreams.end_sessions,
+            on_watched=self._notices.watches_changed,
+        )
         visits = Visits(settings.public_calls_per_minute if settings.rate_limits == "on" else None, clock)
-        handler = Handler(self._authenticator, router, sessions, visits)
+        handler = Handler(self._authenticator, router, self._sessions, visits)
         self._mcp = McpEndpoint(handler, self._hosts, settings.max_body_bytes, self._addresses.of)
         self._sse_clients = SseClients(handler, router.attended)
         self._sse = McpEndpoint(self._sse_clients, self._hosts, settings.max_body_bytes, self._addresses.of)
@@ -373,6 +383,7 @@ class Application:
         await self._changes.start()
         await self._refresh.start()
         self._upkeep.start()
+        self._sessions.start()
         await self._desk.start()
         self._recorder.start()
         self._flights.start()
@@ -393,6 +404,7 @@ class Application:
         await self._refresh.stop()
         await self._watches.stop()
         await self._flights.stop()
+        await self._sessions.stop()
         await self._upstreams.close()
         await self._desk.stop()
         await self._recorder.stop()

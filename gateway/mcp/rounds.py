@@ -20,7 +20,7 @@ from gateway.mcp.translate import InputRequired
 from gateway.mcp.upstream.port import Answer, Outgoing, Upstream
 
 if TYPE_CHECKING:
-    from gateway.mcp.sessions import LegacySession
+    from gateway.mcp.session import LegacySession
 
 MOST_ROUNDS = 16
 KEEP_ALIVE_SECONDS = 15.0

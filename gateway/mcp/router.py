@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from gateway.mcp.policies.sizes import SizePolicy
     from gateway.mcp.request import Request
     from gateway.mcp.request_state import RequestStates
-    from gateway.mcp.sessions import LegacySession
+    from gateway.mcp.session import LegacySession
     from gateway.mcp.tasks import TaskIds
     from gateway.mcp.upstream.manager import Upstreams
     from registry.identity.principal import Principal
@@ -268,11 +268,11 @@ class Router:
         if place is None or not request.principal.may("mcp:resources:read"):
             raise ProtocolError(protocol.RESOURCE_NOT_FOUND, f"No resource to watch: {uri}", data={"uri": uri})
         if not on:
-            session.subscriptions.pop(place, None)
+            session.unwatch(place)
         elif len(session.subscriptions) >= MAX_SUBSCRIPTIONS:
             raise ProtocolError(protocol.INVALID_PARAMS, f"More than {MAX_SUBSCRIPTIONS} resources cannot be watched.")
         else:
-            session.subscriptions[place] = uri
+            session.watch(place, uri)
         await self._notices.watched_changed({place[0]})
         return Answer(body=envelope.result(request.id, b"{}"))
 
@@ -281,7 +281,7 @@ class Router:
         if level not in LEVELS:
             raise ProtocolError(protocol.INVALID_PARAMS, f"level must be one of {', '.join(LEVELS)}.")
         if request.session is not None:
-            request.session.log_level = level
+            request.session.set_level(level)
         return Answer(body=envelope.result(request.id, b"{}"))
 
 

@@ -25,7 +25,7 @@ TAG = "python:3.11-slim-bookworm"
 
 _WANTED = (
     *("base-files", "base-passwd", "bash", "coreutils", "dash", "findutils", "grep", "gzip", "hostname", "libc-bin"),
-    *("passwd", "procps", "sed", "tar", "util-linux"),
+    *("libstdc++6", "passwd", "procps", "sed", "tar", "util-linux"),
     *("ca-certificates", "git", "python3", "python3-venv", "tini"),
 )
 _OLDEST_PYTHON = (3, 11)
@@ -64,7 +64,8 @@ def base_image(engine: DockerEngine) -> Iterator[str]:
     try:
         yield TAG
     finally:
-        engine.run("rmi", "--no-prune", TAG)
+        if not engine.ours:
+            engine.run("rmi", "--force", TAG)
 
 
 def _there(engine: DockerEngine) -> bool:
@@ -138,7 +139,7 @@ def _files(packages: tuple[str, ...]) -> list[str]:
     for path in listed:
         if path.startswith("/") and path != "/." and not _LEFT_OUT.match(path):
             folder, name = os.path.split(path)
-            paths.add(str(Path(folder).resolve() / name))
+            paths.add(str(Path(os.path.realpath(folder), name)))
     return sorted(path for path in paths if os.path.lexists(path))
 
 

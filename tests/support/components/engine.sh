@@ -2,10 +2,10 @@
 # One Docker engine with nothing of its own outside a folder: engine.sh FOLDER NAME OUTER INNER
 #
 # It runs in network, mount and process namespaces of its own and ends with its standard input, however the holder of
-# the other end ended. The namespaces take along containers, mounts, bridges and packet filters; what is left for the
-# last lines here is the way out (one link, three rules), the control groups and the folder.
+# the other end ended. The namespaces take along containers, mounts, bridges and packet filters; what is left to
+# `clean` is the way out (one link, three rules), the control groups and the folder.
 #
-#   FOLDER  for data, socket (FOLDER/sock) and log (FOLDER/log); removed at the end
+#   FOLDER  for socket (FOLDER/sock) and log (FOLDER/log); removed at the end
 #   NAME    of the link and of the control group; at most 15 characters
 #   OUTER   the link's address on the machine, and
 #   INNER   the engine's, where published ports are reached; both of one /30 in 198.18.0.0/16, set aside for tests
@@ -57,15 +57,17 @@ connect() { # in the engine's network namespace
 }
 
 serve() { # in all of its namespaces
-    # What goes to /run and /etc/docker whatever one tells it goes into memory; the machine's settings stay out.
+    # Images and containers are in memory: that halves the time of a build, and they go with the namespaces. So does
+    # what is written to /run and /etc/docker whatever one tells it; the machine's settings stay out.
     mkdir "$folder/own"
     mount -n -t tmpfs tmpfs "$folder/own"
-    mkdir "$folder/own/etc" "$folder/own/run" "$folder/own/work"
+    mkdir "$folder/own/data" "$folder/own/etc" "$folder/own/run" "$folder/own/work"
     mount -n -t overlay -o "lowerdir=/run,upperdir=$folder/own/run,workdir=$folder/own/work" overlay /run
     [ ! -d /etc/docker ] || mount -n --bind "$folder/own/etc" /etc/docker
     exec 3<&0
-    dockerd --host "unix://$folder/sock" --data-root "$folder/data" --exec-root "$folder/run" \
+    dockerd --host "unix://$folder/sock" --data-root "$folder/own/data" --exec-root "$folder/run" \
         --pidfile "$folder/pid" --cgroup-parent "/$name" \
+        --exec-opt native.cgroupdriver=cgroupfs \
         --bip 198.19.0.1/24 --default-address-pool base=198.19.128.0/17,size=24 3<&- &
     engine=$!
     # Killed, not stopped: nothing of it is kept.
