@@ -17,11 +17,13 @@ from gateway.api.agents import budgets as budgets_api
 from gateway.api.agents import emergency as emergency_api
 from gateway.api.application import behind_edge, create_api
 from gateway.api.registry import api_keys as api_keys_api
+from gateway.api.registry import approvals as approvals_api
 from gateway.api.registry import audit as audit_api
 from gateway.api.registry import auth as auth_api
 from gateway.api.registry import health as health_api
 from gateway.api.registry import openapi as openapi_api
 from gateway.api.registry import organizations as organizations_api
+from gateway.api.registry import pins as pins_api
 from gateway.api.registry import servers as servers_api
 from gateway.api.registry import sets as sets_api
 from gateway.api.registry import tools as tools_api
@@ -40,10 +42,13 @@ from gateway.mcp.flights import Flights
 from gateway.mcp.handler import Handler, address_of
 from gateway.mcp.notices import Notices
 from gateway.mcp.own import own_server
+from gateway.mcp.policies.approval import ApprovalPolicy
 from gateway.mcp.policies.budget import BudgetPolicy
 from gateway.mcp.policies.permission import PermissionPolicy
+from gateway.mcp.policies.pinning import PinningPolicy
 from gateway.mcp.policies.rate import MemoryBuckets, RatePolicy, parse_call_limits
 from gateway.mcp.policies.rate_redis import RedisBuckets
+from gateway.mcp.policies.sizes import Caps, SizePolicy, parse_size_limits
 from gateway.mcp.policies.stop import StopPolicy
 from gateway.mcp.records import Recorder
 from gateway.mcp.refresh import CatalogRefresh
@@ -57,15 +62,20 @@ from gateway.mcp.upstream.manager import Upstreams
 from gateway.mcp.upstream.probe import Prober
 from gateway.mcp.visits import Visits
 from gateway.mcp.watch import Watches
+from mcp_tools.approvals import ApprovalTools
 from mcp_tools.audit import AuditTools
 from mcp_tools.budgets import BudgetTools
 from mcp_tools.emergency import EmergencyTools
 from mcp_tools.health import HealthTools
 from mcp_tools.openapi import OpenApiTools
+from mcp_tools.pins import PinTools
 from mcp_tools.servers import ServerTools
 from mcp_tools.sets import SetTools
 from mcp_tools.tool import Tool, Toolbox
 from mcp_tools.usage import UsageTools
+from registry.approvals.desk import ApprovalDesk
+from registry.approvals.rulebook import Rulebook
+from registry.approvals.service import ApprovalService
 from registry.audit.log import AuditLog, Changes
 from registry.audit.service import AuditService
 from registry.audit.verify import CHANGES_TABLE, AuditVerifier
@@ -88,11 +98,16 @@ from registry.identity.first_run import FirstRun, Preset, ensure_first_run, oper
 from registry.identity.service import IdentityService
 from registry.migrations.runner import migrate
 from registry.openapi.service import OpenApiImport
+from registry.pins.judge import Judge
+from registry.pins.service import PinService
+from registry.servers.changes import CatalogChanges
 from registry.servers.discovery import Discovery, discoverer
-from registry.servers.events import CatalogChanged
+from registry.servers.events import OffersChanged
 from registry.servers.prices import PriceService
 from registry.servers.service import ServerService
-from registry.sets.events import SetChanged
+from registry.servers.upkeep import Upkeep
+from registry.sessions.redis import RedisSessions
+from registry.sessions.service import StoredSessions
 from registry.sets.service import SetService
 from registry.usage.log import Calls
 from registry.usage.service import CALLS_TABLE, UsageService
@@ -150,6 +165,8 @@ class _Services:
     emergency: EmergencyService
     budgets: BudgetService
     prices: PriceService
+    pins: PinService
+    approvals: ApprovalService
 
     @classmethod
     def make(cls, settings: Settings, database: Database, clock: Clock, master: bytes) -> _Services:
@@ -163,7 +180,11 @@ class _Services:
             verifier=AuditVerifier(database, clock, audit_key, tables, own=[usage.chain]),
             identity=IdentityService(clock, audit, master, access_token_minutes=settings.access_token_minutes),
             servers=ServerService(
-                clock, Sealer(master, "servers"), audit, stdio_without_proof=settings.stdio_api == "on"
+                clock,
+                Sealer(master, "servers"),
+                audit,
+                pinning=Judge(clock, audit),
+                stdio_without_proof=settings.stdio_api == "on",
             ),
             sets=SetService(clock, audit),
             usage=usage,
@@ -171,6 +192,8 @@ class _Services:
             emergency=EmergencyService(clock, audit),
             budgets=BudgetService(clock, audit),
             prices=PriceService(audit),
+            pins=PinService(clock, audit),
+            approvals=ApprovalService(clock, audit, Sealer(master, "approvals")),
         )
 
 
@@ -199,6 +222,7 @@ class Application:
         ledger = Ledger(self.database, self._clock, services.audit)
         self._desk = Desk(ledger, StoredTerms(self.database), self._clock)
         self._events.subscribe(LimitsChanged, lambda _changed: self._desk.changed())
+        self._rulebook = Rulebook(self.database, self._events, self._clock)
         self._addresses = ClientAddress(settings.trusted_proxies)
         self._hosts = HostPolicy(host, settings.public_url, settings.allowed_hosts)
         self._shared: RedisBuckets | None = None
@@ -217,14 +241,27 @@ class Application:
         offers = _StoredOffers(self.database, services.servers, services.sets)
         self._watches = Watches(catalog, self._upstreams, self._notices, clock, self._rediscover)
         self._refresh = CatalogRefresh(offers, catalog, self._upstreams, self._notices, self._watches)
-        self._events.subscribe(CatalogChanged, lambda changed: self._refresh.changed(changed.org_id))
-        self._events.subscribe(SetChanged, lambda changed: self._refresh.changed(changed.org_id))
+        self._events.subscribe(OffersChanged, lambda changed: self._refresh.changed(changed.org_id))
+        self._changes = CatalogChanges(self.database, clock, self._refresh.changed)
+        self._upkeep = Upkeep(self.database, self._discovery, clock, settings.catalog_ttl_seconds)
         toolbox = Toolbox(self._tools(), self._settled)
         services.sets.offer_own(SLUG, toolbox.definitions())
         self._upstreams.add_local(SLUG, LocalUpstream(toolbox))
         stop = StopPolicy(self._switch, self._flights)
         self._switch.on_stop(stop.end_calls)
-        policies = [PermissionPolicy(), stop, *self._rate_limits(), BudgetPolicy(self._desk)]
+        sizes = SizePolicy(
+            Caps(settings.max_argument_bytes, settings.max_result_bytes), parse_size_limits(settings.size_limits)
+        )
+        approval = self._approval()
+        policies = [
+            PermissionPolicy(),
+            stop,
+            PinningPolicy(),
+            sizes,
+            *self._rate_limits(),
+            approval,
+            BudgetPolicy(self._desk),
+        ]
         router = Router(
             catalog=catalog,
             upstreams=self._upstreams,
@@ -232,14 +269,29 @@ class Application:
             notices=self._notices,
             states=RequestStates(Sealer(self._master, "request-states"), clock),
             tasks=TaskIds(Digester(self._master, "tasks")),
+            sizes=sizes,
+            approval=approval,
         )
         self.caller = ToolCaller(router)
-        sessions = LegacySessions(Sealer(self._master, "sessions"), clock, self._upstreams.end_sessions)
+        self._sessions = LegacySessions(
+            Sealer(self._master, "sessions"),
+            Digester(self._master, "sessions"),
+            clock,
+            RedisSessions(settings.redis_url, clock) if settings.redis_url else StoredSessions(self.database, clock),
+            idle_seconds=settings.session_idle_seconds,
+            on_end=self._upstreams.end_sessions,
+            on_watched=self._notices.watches_changed,
+        )
         visits = Visits(settings.public_calls_per_minute if settings.rate_limits == "on" else None, clock)
-        handler = Handler(self._authenticator, router, sessions, visits)
+        handler = Handler(self._authenticator, router, self._sessions, visits)
         self._mcp = McpEndpoint(handler, self._hosts, settings.max_body_bytes, self._addresses.of)
         self._sse_clients = SseClients(handler, router.attended)
         self._sse = McpEndpoint(self._sse_clients, self._hosts, settings.max_body_bytes, self._addresses.of)
+
+    def _approval(self) -> ApprovalPolicy:
+        sealer = Sealer(self._master, "approvals")
+        desk = ApprovalDesk(self.database, self._clock, self._services.audit, sealer, self._rulebook)
+        return ApprovalPolicy(desk, Sealer(self._master, "approval-states"))
 
     def _rate_limits(self) -> list[RatePolicy]:
         settings = self._settings
@@ -260,6 +312,8 @@ class Application:
             *OpenApiTools(self.database, services.servers, self._imports).tools(),
             *SetTools(self.database, services.sets).tools(),
             *HealthTools(self.database, services.servers, services.health).tools(),
+            *PinTools(self.database, services.pins).tools(),
+            *ApprovalTools(self.database, services.approvals).tools(),
             *EmergencyTools(self.database, services.emergency).tools(),
             *BudgetTools(self.database, services.budgets, services.prices).tools(),
             *UsageTools(self.database, services.usage).tools(),
@@ -290,6 +344,8 @@ class Application:
             health_api.router(front, services.servers),
             tools_api.router(front, self.caller, url=self.url),
             tools_api.test_router(front, self.caller),
+            pins_api.router(front, services.pins),
+            approvals_api.router(front, services.approvals),
             budgets_api.router(front, services.budgets),
             budgets_api.changing_router(front, services.budgets),
             budgets_api.prices_router(front, services.prices),
@@ -322,7 +378,12 @@ class Application:
 
     async def start(self) -> None:
         await self._switch.start()
+        await self._rulebook.start()
+        # Followed before anything is loaded, so that no change falls in between.
+        await self._changes.start()
         await self._refresh.start()
+        self._upkeep.start()
+        self._sessions.start()
         await self._desk.start()
         self._recorder.start()
         self._flights.start()
@@ -337,9 +398,13 @@ class Application:
     async def stop(self) -> None:
         self.drain()
         await self._switch.stop()
+        await self._rulebook.stop()
+        await self._upkeep.stop()
+        await self._changes.stop()
         await self._refresh.stop()
         await self._watches.stop()
         await self._flights.stop()
+        await self._sessions.stop()
         await self._upstreams.close()
         await self._desk.stop()
         await self._recorder.stop()

@@ -11,7 +11,7 @@ from registry.core.db import Database
 from registry.identity.principal import Principal
 from registry.servers.connection import Transport
 from registry.servers.discovery import Discovery
-from registry.servers.service import Changes, Environment, Registration, ServerService, Status
+from registry.servers.service import Changes, Environment, PinningMode, Registration, ServerService, Status
 from registry.servers.views import ServerDetail, ServerView, server_detail, server_view
 
 
@@ -51,6 +51,9 @@ class UpdateServer(OneServer):
     status: Status | None = None
     tags: list[str] | None = None
     base_url: str | None = None
+    pinning: PinningMode | None = Field(
+        None, description="What waits for a person: changed definitions (hold), new ones too (strict), nothing (off)."
+    )
 
 
 class RemovedServer(BaseModel):

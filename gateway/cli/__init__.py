@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
+from gateway.cli.approvals import approvals
 from gateway.cli.audit import audit
 from gateway.cli.budgets import budget
 from gateway.cli.doctor import doctor
@@ -20,6 +21,7 @@ from gateway.cli.errors import CommandFailed
 from gateway.cli.keys import keys
 from gateway.cli.openapi import import_openapi
 from gateway.cli.output import note
+from gateway.cli.pins import pins
 from gateway.cli.rpc import own_version
 from gateway.cli.serve import serve
 from gateway.cli.servers import servers
@@ -46,6 +48,8 @@ app.add_typer(keys, name="keys")
 app.add_typer(tools, name="tools")
 app.add_typer(budget, name="budget")
 app.add_typer(emergency, name="emergency")
+app.add_typer(pins, name="pins")
+app.add_typer(approvals, name="approvals")
 app.add_typer(audit, name="audit")
 app.command()(call)
 app.command()(doctor)

@@ -27,7 +27,7 @@ from registry.servers.names import URI_SEPARATOR, prefixed, prefixed_uri
 from registry.sets.resolve import resolve
 
 if TYPE_CHECKING:
-    from registry.servers.connection import Connection, Kind, ServerOffer
+    from registry.servers.connection import Connection, Held, Kind, ServerOffer
     from registry.sets.members import SetOffer
 
 PAGE = 1000
@@ -92,6 +92,7 @@ class ServerEntry:
     definitions: tuple[Definition, ...]
     prices: dict[str, float] = field(default_factory=dict[str, float])
     """Of tools that have one of their own, by the server's name for them."""
+    held: Held = frozenset()
 
     @property
     def slug(self) -> str:
@@ -128,6 +129,7 @@ class View:
     may_use: Callable[[str], bool]
     curated: SetOffer | None = None
     _pages: dict[Kind, _Pages] = field(default_factory=dict["Kind", _Pages])
+    _fingerprints: dict[Kind, bytes] = field(default_factory=dict["Kind", bytes])
     _matchers: list[tuple[UriTemplate, Entry]] | None = None
 
     def find(self, kind: Kind, exposed: str) -> Entry | None:
@@ -171,10 +173,10 @@ class View:
 
     def fingerprint(self, kind: Kind) -> bytes:
         """Changes exactly when the list changes."""
-        digest = hashlib.sha256()
-        for page in self._paged(kind).modern:
-            digest.update(page)
-        return digest.digest()
+        found = self._fingerprints.get(kind)
+        if found is None:
+            found = self._fingerprints[kind] = hashlib.sha256(b"".join(self._paged(kind).modern)).digest()
+        return found
 
     def _paged(self, kind: Kind) -> _Pages:
         pages = self._pages.get(kind)
@@ -378,6 +380,7 @@ def compile_server(offer: ServerOffer) -> ServerEntry:
             if (definition := read_definition(item.kind, item.name, item.definition)) is not None
         ),
         prices=offer.prices,
+        held=offer.held,
     )
 
 

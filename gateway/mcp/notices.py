@@ -8,7 +8,7 @@ What servers announce is heard by `gateway.mcp.watch`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -49,6 +49,7 @@ class Listener:
         wanted: the methods it wants to hear of.
         watched: the resources it watches; may change while the stream is open.
         subscription: the id of a modern client's request.
+        listed: what the client was shown last, by kind; what has changed since is told at once.
     """
 
     __slots__ = ("_current", "_seen", "_subscription", "org_id", "queue", "wanted", "watched")
@@ -60,6 +61,7 @@ class Listener:
         wanted: frozenset[str],
         watched: Watched,
         subscription: bytes | None,
+        listed: Mapping[Kind, bytes] | None = None,
     ) -> None:
         self.org_id = org_id
         self.wanted = wanted
@@ -68,6 +70,11 @@ class Listener:
         self._current = current
         self._subscription = subscription
         self._seen = {method: self._fingerprint(method) for method in wanted}
+        for method, kinds in _KINDS.items() if listed else ():
+            shown = tuple(listed.get(kind, b"") for kind in kinds) if listed else ()
+            if method in self._seen and all(shown):
+                self._seen[method] = shown
+        self.lists_changed()
 
     def lists_changed(self) -> None:
         for method in self.wanted:
@@ -104,13 +111,14 @@ class Notices:
 
     def __init__(self) -> None:
         self._listeners: set[Listener] = set()
-        self._on_wanted: list[Callable[[set[str]], None]] = []
+        self._on_wanted: list[Callable[[set[str]], Awaitable[None]]] = []
+        self._telling: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
         return len(self._listeners)
 
-    def on_wanted(self, tell: Callable[[set[str]], None]) -> None:
-        """Call `tell` with the servers whose watched resources have changed; see `wanted_of`."""
+    def on_wanted(self, tell: Callable[[set[str]], Awaitable[None]]) -> None:
+        """Call `tell` with the servers whose watched resources have changed; it returns when they know."""
         self._on_wanted.append(tell)
 
     def wanted_of(self, server_id: str) -> set[str]:
@@ -126,17 +134,27 @@ class Notices:
         for listener in tuple(self._listeners):
             listener.resource_updated(server_id, uri)
 
-    def watched_changed(self, servers: set[str]) -> None:
+    async def watched_changed(self, servers: set[str]) -> None:
+        """Have servers told what is watched now; returns when they know, or will not in a while."""
         for tell in self._on_wanted if servers else ():
-            tell(servers)
+            await tell(servers)
+
+    def watches_changed(self, servers: set[str]) -> None:
+        """As `watched_changed`, without waiting."""
+        if servers:
+            task = asyncio.create_task(self.watched_changed(servers))
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
 
     def end_all(self) -> None:
         for listener in tuple(self._listeners):
             listener.end()
 
-    def stream(self, org_id: str, current: Callable[[], View | None], watched: Watched) -> AsyncIterator[bytes]:
+    def stream(
+        self, org_id: str, current: Callable[[], View | None], watched: Watched, listed: Mapping[Kind, bytes]
+    ) -> AsyncIterator[bytes]:
         """A legacy client's GET stream."""
-        listener = Listener(org_id, current, frozenset(LIST_CHANGED.values()), watched, None)
+        listener = Listener(org_id, current, frozenset(LIST_CHANGED.values()), watched, None, listed)
         # The first byte makes the response begin, so that the client knows that it is heard.
         return self._events(listener, sse.KEEP_ALIVE)
 
@@ -166,8 +184,8 @@ class Notices:
 
     async def _events(self, listener: Listener, first: bytes) -> AsyncIterator[bytes]:
         self._listeners.add(listener)
-        self.watched_changed({server for server, _ in listener.watched})
         try:
+            await self.watched_changed({server for server, _ in listener.watched})
             yield first
             while True:
                 try:
@@ -180,7 +198,7 @@ class Notices:
                 yield event
         finally:
             self._listeners.discard(listener)
-            self.watched_changed({server for server, _ in listener.watched})
+            self.watches_changed({server for server, _ in listener.watched})
 
 
 def watchable(view: View, uri: str) -> tuple[str, str] | None:

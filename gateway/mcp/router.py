@@ -9,18 +9,21 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import msgspec
 
-from gateway.mcp import envelope, headers, protocol, translate
+from gateway.mcp import asking, envelope, headers, protocol, translate
 from gateway.mcp.call import CallKeeping, CallUnderWay
 from gateway.mcp.catalog import LIST_KEYS, Entry, ServerEntry, View
 from gateway.mcp.envelope import UNREADABLE, Params, ProtocolError, encode, object_param, text_param
 from gateway.mcp.flights import ClientGone, Flight, Receive
 from gateway.mcp.log_levels import LEVELS
 from gateway.mcp.notices import MAX_SUBSCRIPTIONS, watchable
+from gateway.mcp.policies.approval import Asked
 from gateway.mcp.policies.permission import PERMISSION
+from gateway.mcp.policies.pinning import withheld
 from gateway.mcp.policies.policy import Attempt
 from gateway.mcp.rounds import request_in_rounds
 from gateway.mcp.tasks import EXTENSION as TASKS_EXTENSION
@@ -32,15 +35,17 @@ from registry.core.version import VERSION
 if TYPE_CHECKING:
     from gateway.mcp.catalog import Catalog
     from gateway.mcp.notices import Notices
+    from gateway.mcp.policies.approval import ApprovalPolicy
+    from gateway.mcp.policies.sizes import SizePolicy
     from gateway.mcp.request import Request
     from gateway.mcp.request_state import RequestStates
-    from gateway.mcp.sessions import LegacySession
+    from gateway.mcp.session import LegacySession
     from gateway.mcp.tasks import TaskIds
     from gateway.mcp.upstream.manager import Upstreams
     from registry.identity.principal import Principal
+    from registry.servers.connection import Kind
 
 SERVER_INFO = encode({"name": "gatehouse", "title": "Gatehouse", "version": VERSION})
-_KIND = {"tools/call": "tool", "prompts/get": "prompt"}
 
 
 class Router:
@@ -53,6 +58,8 @@ class Router:
         notices: Notices,
         states: RequestStates,
         tasks: TaskIds,
+        sizes: SizePolicy,
+        approval: ApprovalPolicy,
     ) -> None:
         self.catalog = catalog
         self._upstreams = upstreams
@@ -60,6 +67,8 @@ class Router:
         self._notices = notices
         self._states = states
         self._tasks = tasks
+        self._sizes = sizes
+        self._approval = approval
 
     async def handle(self, request: Request) -> Answer:
         """Answer one request.
@@ -75,6 +84,8 @@ class Router:
         if kind is not None:
             cursor = text_param(request.params, "cursor") if "cursor" in request.params else None
             page = request.view.page(kind, cursor, modern=request.modern)
+            if request.session is not None:
+                request.session.listed[kind] = request.view.fingerprint(kind)
             return Answer(body=envelope.result(request.id, page))
         if request.modern and method == "server/discover":
             return Answer(body=envelope.result(request.id, discover_result(request.view)))
@@ -89,14 +100,15 @@ class Router:
         if not request.modern and method == "ping":
             return Answer(body=envelope.result(request.id, b"{}"))
         if request.session is not None and method in ("resources/subscribe", "resources/unsubscribe"):
-            return self._subscribe(request, request.session, on=method == "resources/subscribe")
+            return await self._subscribe(request, request.session, on=method == "resources/subscribe")
         if not request.modern and method == "logging/setLevel":
             return self._set_level(request)
         raise ProtocolError(protocol.METHOD_NOT_FOUND, f"Method {method!r} is not supported here.")
 
     def listen(self, principal: Principal, view: View, session: LegacySession, receive: Receive | None) -> Answer:
         """A legacy client's GET stream."""
-        events = self._notices.stream(principal.org_id, self._current(principal, view), session.subscriptions)
+        current = self._current(principal, view)
+        events = self._notices.stream(principal.org_id, current, session.subscriptions, session.listed)
         return Answer(stream=self.attended(principal, receive, events))
 
     def _current(self, principal: Principal, view: View) -> Callable[[], View | None]:
@@ -128,7 +140,7 @@ class Router:
         params = request.params
         if entry is not None and entry.shaping is not None:
             params = entry.shaping.apply(params)
-        attempt = Attempt(request.principal, method, name, server, entry, params)
+        attempt = Attempt(request.principal, method, name, server, entry, params, request.capabilities)
         call = CallUnderWay(self._keeping, request, attempt)
         try:
             if self._keeping.recorder.full:
@@ -137,6 +149,10 @@ class Router:
             await call.admit()
             call.take_off()
             answer = await self._send(request, attempt, upstream_name)
+            await self._sizes.cut(attempt, answer, request.id, modern=request.modern)
+        except Asked as asked:
+            await self._durable()
+            return self._question(request, asked)
         except BaseException as error:  # noqa: BLE001 - it is raised again, as what it means
             failure = call.failed(error)
             await self._durable()
@@ -147,6 +163,17 @@ class Router:
         call.finish(answer.outcome, answer.error_code, len(answer.body))
         await self._durable()
         return answer
+
+    def _question(self, request: Request, asked: Asked) -> Answer:
+        """Ask the person at the client whether the call may pass."""
+        session = request.session
+        if session is None:
+            return Answer(body=asking.modern(asked, request.id))
+        decide = partial(self._approval.take, request.principal, asked.approval_id)
+        again = partial(self._forward, request)
+        keeping = self._keeping
+        stream = asking.legacy(asked, request, session, keeping.flights, keeping.clock, decide, again)
+        return Answer(stream=stream, patient=True, id=request.id)
 
     async def _durable(self) -> None:
         if self._keeping.recorder.durable:
@@ -235,18 +262,18 @@ class Router:
         finally:
             self._keeping.flights.land(flight)
 
-    def _subscribe(self, request: Request, session: LegacySession, *, on: bool) -> Answer:
+    async def _subscribe(self, request: Request, session: LegacySession, *, on: bool) -> Answer:
         uri = text_param(request.params, "uri")
         place = watchable(request.view, uri)
         if place is None or not request.principal.may("mcp:resources:read"):
             raise ProtocolError(protocol.RESOURCE_NOT_FOUND, f"No resource to watch: {uri}", data={"uri": uri})
         if not on:
-            session.subscriptions.pop(place, None)
+            session.unwatch(place)
         elif len(session.subscriptions) >= MAX_SUBSCRIPTIONS:
             raise ProtocolError(protocol.INVALID_PARAMS, f"More than {MAX_SUBSCRIPTIONS} resources cannot be watched.")
         else:
-            session.subscriptions[place] = uri
-        self._notices.watched_changed({place[0]})
+            session.watch(place, uri)
+        await self._notices.watched_changed({place[0]})
         return Answer(body=envelope.result(request.id, b"{}"))
 
     def _set_level(self, request: Request) -> Answer:
@@ -254,7 +281,7 @@ class Router:
         if level not in LEVELS:
             raise ProtocolError(protocol.INVALID_PARAMS, f"level must be one of {', '.join(LEVELS)}.")
         if request.session is not None:
-            request.session.log_level = level
+            request.session.set_level(level)
         return Answer(body=envelope.result(request.id, b"{}"))
 
 
@@ -266,9 +293,12 @@ def _find(request: Request, method: str, name: str) -> tuple[ServerEntry, Entry 
             return found[0], request.view.find("resource", name), found[1]
         code = protocol.INVALID_PARAMS if request.modern else protocol.RESOURCE_NOT_FOUND
         raise ProtocolError(code, f"Resource not found: {name}", data={"uri": name})
-    entry = request.view.find("tool" if method == "tools/call" else "prompt", name)
+    kind: Kind = "tool" if method == "tools/call" else "prompt"
+    entry = request.view.find(kind, name)
     if entry is None:
-        raise ProtocolError(protocol.INVALID_PARAMS, f"Unknown {_KIND[method]}: {name}")
+        raise withheld(request.view, request.principal, kind, name) or ProtocolError(
+            protocol.INVALID_PARAMS, f"Unknown {kind}: {name}"
+        )
     return entry.server, entry, entry.name
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -28,6 +29,8 @@ log = structlog.get_logger(__name__)
 
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
+OPEN_SECONDS = 2.0
+"""How long a client that begins to watch something waits for its server; a server that is down is watched later."""
 GATHER_SECONDS = 0.2
 """Servers often announce several changes at once: they are dealt with together."""
 
@@ -54,6 +57,7 @@ class Watches:
         self._clock = clock
         self._rediscover = rediscover
         self._watching: dict[str, tuple[Connection, asyncio.Task[None]]] = {}
+        self._open: dict[str, asyncio.Event] = {}
         notices.on_wanted(self._wanted_changed)
 
     def follow(self) -> None:
@@ -63,7 +67,7 @@ class Watches:
             server = servers.get(server_id)
             if server is None or server.connection != connection:
                 task.cancel()
-                del self._watching[server_id]
+                del self._watching[server_id], self._open[server_id]
         for server_id, server in servers.items():
             if server_id not in self._watching:
                 self._start(server.connection)
@@ -76,14 +80,20 @@ class Watches:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _start(self, connection: Connection) -> None:
+        self._open[connection.server_id] = asyncio.Event()
         self._watching[connection.server_id] = (connection, asyncio.create_task(self._watch(connection)))
 
-    def _wanted_changed(self, servers: set[str]) -> None:
-        """Listen anew, with the resources that are watched now."""
-        for server_id in servers & self._watching.keys():
+    async def _wanted_changed(self, servers: set[str]) -> None:
+        """Listen anew, with the resources that are watched now; returns when the servers know."""
+        watched = servers & self._watching.keys()
+        for server_id in watched:
             connection, task = self._watching[server_id]
             task.cancel()
             self._start(connection)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(OPEN_SECONDS):
+                for event in [self._open[server_id] for server_id in watched]:
+                    await event.wait()
 
     async def _watch(self, connection: Connection) -> None:
         pause = FIRST_PAUSE
@@ -105,7 +115,8 @@ class Watches:
 
     async def _heard(self, connection: Connection, message: Message) -> None:
         if not message.method:
-            # The line is open: what changed before it was, nobody has told.
+            self._open[connection.server_id].set()
+            # What changed before the line was open, nobody has told.
             await self._rediscover(connection)
         elif message.method == RESOURCE_UPDATED:
             try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import Session as OrmSession
 from sqlalchemy.types import TypeDecorator
 
 from registry.core.errors import GatehouseError, Unavailable
@@ -109,6 +110,11 @@ class UuidKey:
 def emit(session: Session, happened: Event) -> None:
     """Publish `happened` once the session's transaction has been committed, and not at all if it is rolled back."""
     session.info.setdefault(_EVENTS, []).append(happened)
+
+
+def emitted(session: OrmSession) -> Sequence[Event]:
+    """What waits to be published once the session's transaction has been committed: for hooks of the commit."""
+    return session.info.get(_EVENTS, ())
 
 
 class Database:

@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     database_url: str | None = None
     """`postgresql+asyncpg://…`; unset: SQLite in the data dir."""
     redis_url: str | None = None
-    """Needed for more than one process."""
+    """What several processes share is kept there where it can be: sessions and the rate of calls."""
 
     public_url: str | None = None
     """The address clients use, when it is not the listening one."""
@@ -81,6 +81,13 @@ class Settings(BaseSettings):
     call_limits: Names = ()
     """`NAME=CALLS` entries: calls a minute in one organisation, by a server's slug or a tool's name."""
 
+    max_argument_bytes: int = Field(default=1024 * 1024, ge=0)
+    """Largest arguments of a call, as JSON; 0: no cap of their own."""
+    max_result_bytes: int = Field(default=16 * 1024 * 1024, ge=0)
+    """Largest result of a tool, as JSON; of a larger one the beginning is kept. 0: no cap."""
+    size_limits: Names = ()
+    """`NAME=ARGUMENT_BYTES/RESULT_BYTES` entries: other caps, by a server's slug or a tool's name."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "json"
 
@@ -88,10 +95,12 @@ class Settings(BaseSettings):
     """Largest request body that is read, on every path."""
     access_token_minutes: int = Field(default=60, ge=1, le=24 * 60)
     """Life of a JWT access token."""
+    session_idle_seconds: int = Field(default=24 * 3600, ge=60)
+    """After so long without a request a client of the older revisions must initialize again."""
     catalog_ttl_seconds: int = Field(default=300, ge=1)
     """How long a client may keep a list, and how often a server's offer is read again."""
 
-    @field_validator("trusted_proxies", "allowed_hosts", "egress_allow", "call_limits", mode="before")
+    @field_validator("trusted_proxies", "allowed_hosts", "egress_allow", "call_limits", "size_limits", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

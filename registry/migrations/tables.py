@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+from registry.approvals import models as approvals
 from registry.audit import models as audit
 from registry.budgets import models as budgets
-from registry.core import idempotency
+from registry.core import idempotency, leases
 from registry.core.db import Base
 from registry.emergency import models as emergency
 from registry.identity import models as identity
+from registry.pins import models as pins
+from registry.servers import changes, prices
 from registry.servers import models as servers
-from registry.servers import prices
+from registry.sessions import models as sessions
 from registry.sets import models as sets
 from registry.usage import models as usage
 
-MODULES = (audit, budgets, emergency, idempotency, identity, prices, servers, sets, usage)
+MODULES = (
+    approvals,
+    audit,
+    budgets,
+    changes,
+    emergency,
+    idempotency,
+    identity,
+    leases,
+    pins,
+    prices,
+    servers,
+    sessions,
+    sets,
+    usage,
+)
 metadata = Base.metadata

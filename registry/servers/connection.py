@@ -14,6 +14,8 @@ Transport = Literal["streamable-http", "sse", "stdio", "openapi"]
 Kind = Literal["tool", "resource", "template", "prompt"]
 KINDS: tuple[Kind, ...] = ("tool", "resource", "template", "prompt")
 Era = Literal["legacy", "modern"]
+Held = frozenset[tuple[str, str]]
+"""Kind and name of what a server offers and must not be called, until a person has looked at its definition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,3 +98,4 @@ class ServerOffer:
     offered: tuple[Offered, ...]
     prices: dict[str, float] = field(default_factory=dict[str, float])
     """Dollars per call, of tools that have a price of their own."""
+    held: Held = frozenset()

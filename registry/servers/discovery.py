@@ -45,10 +45,14 @@ class Discovery:
             return await self._servers.register(session, principal, registration, connection, offer)
 
     async def discover(self, principal: Principal, server_id: str) -> tuple[Server, Offer]:
-        """Look at a registered server again and store what it offers now."""
+        """Look at a registered server again and store what it offers now; gives what is served of that."""
         principal.require("mcp:capabilities:discover")
-        async with self._database.reading() as session:
-            connection = await self._servers.connection(session, principal, server_id)
-        offer = await self._prober.probe(connection, within=DISCOVER_WITHIN)
-        async with self._database.transaction() as session:
-            return await self._servers.record_look(session, principal, server_id, offer), offer
+        while True:
+            async with self._database.reading() as session:
+                connection = await self._servers.connection(session, principal, server_id)
+            offer = await self._prober.probe(connection, within=DISCOVER_WITHIN)
+            async with self._database.transaction() as session:
+                found = await self._servers.record_look(session, principal, connection, offer)
+            if found is not None:
+                return found
+            # Somebody has changed how it is reached: what was seen is not the server that it is now.

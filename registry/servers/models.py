@@ -55,6 +55,8 @@ class Server(UuidKey, Base):
     deadlines: Mapped[dict[str, Any]] = mapped_column(default=dict)
     public: Mapped[bool] = mapped_column(default=False)
     price_usd: Mapped[float | None] = mapped_column(Numeric(18, 9, asdecimal=False))
+    pinning: Mapped[str] = mapped_column(String(8), default="hold")
+    """`hold`: changed definitions wait for a person; `strict`: new ones too; `off`: nothing does."""
 
     operations: Mapped[dict[str, Any] | None]
     """Of a REST service; see `registry.servers.operations`."""

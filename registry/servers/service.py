@@ -41,6 +41,7 @@ from registry.servers.errors import (
 from registry.servers.events import CatalogChanged
 from registry.servers.models import Capability, Server
 from registry.servers.operations import Operation, pack, unpack
+from registry.servers.pinning import Pinning, Unpinned
 from registry.servers.prices import prices_of
 
 DEFAULT_DEADLINES = Deadlines()
@@ -48,9 +49,13 @@ RESERVED_SLUGS = frozenset({"gatehouse", "health"})
 MAX_SLUG = 32
 ENVIRONMENTS = ("development", "staging", "production")
 STATUSES = ("active", "inactive", "archived")
+UNPINNED = Unpinned()
+DECIDE = "approvals:decide"
+"""Needed beside, to say what waits for a person."""
 
 Environment = Literal["development", "staging", "production"]
 Status = Literal["active", "inactive", "archived"]
+PinningMode = Literal["hold", "strict", "off"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,7 @@ class Registration:
     capabilities: dict[str, Any] = field(default_factory=dict[str, Any])
     proof: bool = False
     operations: tuple[Operation, ...] = ()
+    pinning: PinningMode = "hold"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +105,7 @@ class Changes:
     price_usd: float | None = None
     deadlines: Deadlines | None = None
     command: str | None = None
+    pinning: PinningMode | None = None
     proof: bool = False
 
     @property
@@ -112,13 +119,23 @@ class ServerService:
 
     Args:
         sealer: seals credentials with the server's id as associated data.
+        pinning: guards the definitions that servers give.
         stdio_without_proof: `GATEHOUSE_STDIO_API=on`.
     """
 
-    def __init__(self, clock: Clock, sealer: Sealer, audit: AuditService, *, stdio_without_proof: bool = False) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        sealer: Sealer,
+        audit: AuditService,
+        *,
+        pinning: Pinning = UNPINNED,
+        stdio_without_proof: bool = False,
+    ) -> None:
         self._clock = clock
         self._sealer = sealer
         self._audit = audit
+        self._pinning = pinning
         self._stdio_without_proof = stdio_without_proof
 
     def admit(self, principal: Principal, registration: Registration) -> Connection:
@@ -134,6 +151,8 @@ class ServerService:
             self._require_operator(principal, proof=registration.proof)
         if registration.public and not principal.may(OPERATE):
             raise PublicNeedsOperator
+        if registration.pinning == "off":
+            principal.require(DECIDE)
         if not registration.name.strip():
             raise ServerInvalid("A server needs a name.", field="name")
         return Connection(
@@ -184,6 +203,7 @@ class ServerService:
             deadlines=msgspec.to_builtins(registration.deadlines),
             public=registration.public,
             price_usd=registration.price_usd,
+            pinning=registration.pinning,
             operations=pack(registration.operations),
             declared_capabilities=registration.capabilities,
             created_at=now,
@@ -197,9 +217,10 @@ class ServerService:
         await self._audit.record(session, principal, "servers.create", target=("server", server.id))
         return server
 
-    async def take(self, session: Session, server: Server, offer: Offer) -> bool:
-        """Write what a look at the server found; true if it offers something else than before."""
+    async def take(self, session: Session, server: Server, offer: Offer) -> Offer:
+        """Write what a look at the server found; gives what is served of it."""
         now = self._clock.now()
+        shown = _shown(server)
         server.health_status = "healthy" if offer.reachable else "unhealthy"
         server.health = {
             "last_check_at": now.isoformat(),
@@ -209,8 +230,10 @@ class ServerService:
         }
         if not offer.reachable:
             # What it offered before stays listed: a server that is down for a moment costs its clients nothing.
-            emit(session, CatalogChanged(server.org_id, server.id))
-            return False
+            if _shown(server) != shown:
+                emit(session, CatalogChanged(server.org_id, server.id))
+            return offer
+        offer = await self._pinning.judge(session, server, offer)
         server.discovered_at = now
         server.endpoint_url = offer.endpoint_url or server.base_url
         server.transport = offer.transport or server.transport
@@ -229,8 +252,10 @@ class ServerService:
         if before != after:
             await queries.drop_capabilities(session, server.id)
             session.add_all(_rows(server.id, offer.offered))
-        emit(session, CatalogChanged(server.org_id, server.id))
-        return before != after
+        if before != after or _shown(server) != shown:
+            # Servers are looked at again and again: that alone is no news.
+            emit(session, CatalogChanged(server.org_id, server.id))
+        return offer
 
     async def list(
         self,
@@ -273,6 +298,8 @@ class ServerService:
         server = await self._find(session, principal, server_id)
         if changes.public and not principal.may(OPERATE):
             raise PublicNeedsOperator
+        if changes.pinning is not None:
+            principal.require(DECIDE)
         if changes.touches_program:
             if server.transport != "stdio":
                 raise ServerInvalid("Only a stdio server has a command, args and env.", field="command")
@@ -290,7 +317,7 @@ class ServerService:
         return server
 
     def _apply(self, server: Server, changes: Changes) -> None:
-        for name in ("description", "environment", "status", "base_url", "command", "public", "price_usd"):
+        for name in ("description", "environment", "status", "base_url", "command", "public", "price_usd", "pinning"):
             if (value := getattr(changes, name)) is not None:
                 setattr(server, name, value)
         for name in ("tags", "args"):
@@ -320,15 +347,23 @@ class ServerService:
         """How to reach one server, with its secrets in the clear: for the gateway's own use, never for a caller."""
         return self._connection(await self._find(session, principal, server_id))
 
-    async def record_look(self, session: Session, principal: Principal, server_id: str, offer: Offer) -> Server:
-        server = await self._find(session, principal, server_id)
-        await self.take(session, server, offer)
-        return server
+    async def record_look(
+        self, session: Session, principal: Principal, connection: Connection, offer: Offer
+    ) -> tuple[Server, Offer] | None:
+        """Write what a look along `connection` found; gives what is served of it, with warnings about the rest.
+
+        `None` if the server is reached in another way by now.
+        """
+        server = await self._find(session, principal, connection.server_id)
+        if self._connection(server) != connection:
+            return None
+        return server, await self.take(session, server, offer)
 
     async def catalog(self, session: Session, org_id: str | None = None) -> list[ServerOffer]:
         """Every active server with its stored offer; the data path compiles its snapshot from this."""
         servers, capabilities = await queries.whole_catalog(session, org_id)
         prices = await prices_of(session, org_id)
+        held = await self._pinning.held(session, org_id)
         offered: dict[str, list[Offered]] = {server.id: [] for server in servers}
         for row in capabilities:
             offered[row.server_id].append(Offered(_kind(row.kind), row.name, row.definition))
@@ -341,6 +376,7 @@ class ServerService:
                 server_metadata=server.server_metadata,
                 offered=tuple(offered[server.id]),
                 prices=prices.get(server.id, {}),
+                held=held.get(server.id, frozenset()),
             )
             for server in servers
         ]
@@ -408,6 +444,11 @@ def _transport_of(registration: Registration) -> Transport:
     if registration.transport:
         return registration.transport
     return "sse" if registration.base_url.rstrip("/").endswith("/sse") else "streamable-http"
+
+
+def _shown(server: Server) -> tuple[object, ...]:
+    """What others see of a look, beside what the server offers."""
+    return server.health_status, server.endpoint_url, server.transport, server.server_metadata
 
 
 def _stem(name: str) -> str:

@@ -29,6 +29,7 @@ class ServerView(BaseModel):
     health_status: str
     public: bool
     price_usd: float | None
+    pinning: str
     deadlines: dict[str, Any]
     created_at: datetime
     updated_at: datetime

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from registry.core.events import Event
+from registry.servers.events import OffersChanged
 
 
 @dataclass(frozen=True, slots=True)
-class SetChanged(Event):
+class SetChanged(OffersChanged):
     """A set was created, changed or removed."""
 
-    org_id: str
     slug: str

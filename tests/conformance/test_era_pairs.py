@@ -134,7 +134,8 @@ def connect(
 ) -> Connect:
     """Opens a client on the test's path; it is opened inside the test, whose task must close it."""
     era, *_, far = path.split()
-    url = server(era).url if far == "direct" else mount(far)
+    # Directly to a server of its own: what is changed there must not reach the gateway's catalog meanwhile.
+    url = server("both").url if far == "direct" else mount(far)
     headers = {} if far == "direct" else {"Authorization": f"Bearer {gateway.agent_key}"}
 
     @asynccontextmanager

@@ -17,7 +17,7 @@ from gateway.api.shared.rate_limits import Limit
 from gateway.api.shared.route import Caller, Front, Session
 from registry.servers.connection import Deadlines, Offer, Transport
 from registry.servers.discovery import Discovery
-from registry.servers.service import Changes, Environment, Registration, ServerService, Status
+from registry.servers.service import Changes, Environment, PinningMode, Registration, ServerService, Status
 from registry.servers.views import ServerDetail, ServerView, server_detail, server_view
 
 SERVERS = Limit("mcp-servers", 100, 60, "user")
@@ -50,6 +50,7 @@ class RegisterBody(BaseModel):
     public: bool = False
     price_usd: float | None = Field(None, ge=0, le=1_000_000)
     deadlines: DeadlinesBody | None = None
+    pinning: PinningMode = "hold"
 
 
 class UpdateBody(BaseModel):
@@ -66,6 +67,7 @@ class UpdateBody(BaseModel):
     public: bool | None = None
     price_usd: float | None = Field(None, ge=0, le=1_000_000)
     deadlines: DeadlinesBody | None = None
+    pinning: PinningMode | None = None
 
 
 class ServersAnswer(BaseModel):

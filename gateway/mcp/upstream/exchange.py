@@ -85,7 +85,7 @@ class HttpExchange:
             await discard(response)
             raise self.refusal(response)
         if response.stream is not None and rewrite is None and response.status == 200:
-            return Answer(stream=response.stream, large=True)
+            return Answer(stream=response.stream, large=True, size=response.length)
         message = await self.whole(response, identifier)
         answer = Answer()
         answer.judge(message)

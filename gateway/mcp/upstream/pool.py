@@ -45,12 +45,13 @@ class ConnectionFailed(Exception):
 class Response:
     """What came back: the status, the headers that matter, and either `body` or `stream`."""
 
-    __slots__ = ("body", "content_type", "encoding", "session_id", "status", "stream")
+    __slots__ = ("body", "content_type", "encoding", "length", "session_id", "status", "stream")
 
     def __init__(self) -> None:
         self.status = 0
         self.content_type = b""
         self.encoding = b""
+        self.length: int | None = None
         self.session_id: bytes | None = None
         self.body = b""
         self.stream: BodyStream | None = None
@@ -210,7 +211,7 @@ class _Connection(asyncio.Protocol):
         elif size == 14 and name.lower() == b"mcp-session-id":
             self._response.session_id = value
         elif size == 14 and name.lower() == b"content-length":
-            self._length = int(value) if value.isdigit() else None
+            self._length = self._response.length = int(value) if value.isdigit() else None
         elif size == 17 and name.lower() == b"transfer-encoding":
             self._chunked = True
         elif size == 16 and name.lower() == b"content-encoding":

@@ -17,7 +17,7 @@ from gateway.mcp import protocol
 from gateway.mcp.envelope import Message, Params, ProtocolError, decode_error, decode_tool_result
 
 if TYPE_CHECKING:
-    from gateway.mcp.sessions import LegacySession
+    from gateway.mcp.session import LegacySession
     from registry.identity.principal import Principal
 
 
@@ -94,6 +94,7 @@ class Answer:
         body: a JSON-RPC message, empty if there is none or if `stream` is given.
         stream: whole events; closing it cancels the call upstream.
         large: `stream` is not events but the pieces of one large JSON body.
+        size: of that body in bytes, where the server told it.
         patient: a person may be thinking about it, so its deadlines are longer.
         outcome: `ok`, `tool_error` or `error`; of a stream it is known when the stream has ended.
         error_code: of a JSON-RPC error.
@@ -104,6 +105,7 @@ class Answer:
     body: bytes = b""
     stream: AsyncIterator[bytes] | None = None
     large: bool = False
+    size: int | None = None
     patient: bool = False
     headers: tuple[tuple[bytes, bytes], ...] = ()
     outcome: str = "ok"

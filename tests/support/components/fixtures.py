@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.components import base_image, engine, tools
 from tests.support.components import node as node_programs
-from tests.support.components import tools
+from tests.support.components.engine import DockerEngine
 from tests.support.components.missing import closing_lines, skip_if_missing
 from tests.support.components.node import Node, NpmPackage
 from tests.support.components.postgres import Postgres
@@ -94,10 +95,17 @@ def docker_compose() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def docker_engine() -> str:
-    """The address of a running engine, as in DOCKER_HOST."""
-    with skip_if_missing():
-        return tools.docker_engine()
+def docker_engine() -> Iterator[DockerEngine]:
+    """The machine's engine, else one of this worker's own."""
+    with skip_if_missing(), engine.docker_engine() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def docker_base_image(docker_engine: DockerEngine) -> Iterator[str]:
+    """The tag that our Dockerfile builds on, there in the engine."""
+    with skip_if_missing(), base_image.base_image(docker_engine) as tag:
+        yield tag
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

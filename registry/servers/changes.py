@@ -1,0 +1,111 @@
+"""Changes of what organisations offer, made by any process: a number per organisation that grows with each.
+
+It grows in the transaction that emits an `OffersChanged`, whichever feature does, so none can be forgotten and none is
+lost. `CatalogChanges` reads all numbers every `POLL_SECONDS` and tells which organisations changed; a change made in
+this process is told twice, first by its event. Neighbours: `registry.servers.events`, and the data path's refresh.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+from sqlalchemy import BigInteger, Uuid, event, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Session as OrmSession
+
+from registry.core.clock import Clock
+from registry.core.db import Base, Database, emitted
+from registry.servers.events import OffersChanged
+
+log = structlog.get_logger(__name__)
+
+POLL_SECONDS = 0.5
+READ_SECONDS = 5.0
+"""Longest that one reading may take."""
+
+_INSERT = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+
+class OffersVersion(Base):
+    """How often an organisation's offers have changed."""
+
+    __tablename__ = "offers_versions"
+
+    org_id: Mapped[str] = mapped_column(Uuid(as_uuid=False), primary_key=True)
+    version: Mapped[int] = mapped_column(BigInteger)
+
+
+class CatalogChanges:
+    """Follows the numbers.
+
+    Args:
+        changed: is told the id of each organisation whose offers have changed.
+    """
+
+    def __init__(self, database: Database, clock: Clock, changed: Callable[[str], None]) -> None:
+        self._database = database
+        self._clock = clock
+        self._changed = changed
+        self._known: dict[str, int] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin; what is loaded after this misses no change."""
+        self._known = await self._read()
+        self._task = asyncio.create_task(self._follow())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def poll(self) -> None:
+        """Read the numbers once, and tell what changed."""
+        before, self._known = self._known, await self._read()
+        for org_id, version in self._known.items():
+            if before.get(org_id) != version:
+                self._changed(org_id)
+
+    async def _read(self) -> dict[str, int]:
+        async with asyncio.timeout(READ_SECONDS), self._database.reading() as session:
+            rows = await session.scalars(select(OffersVersion))
+            return {row.org_id: row.version for row in rows}
+
+    async def _follow(self) -> None:
+        blind = False
+        while True:
+            await self._clock.sleep(POLL_SECONDS)
+            try:
+                await self.poll()
+                blind = False
+            except Exception:
+                if not blind:
+                    log.warning("changes by other processes cannot be seen, trying again", exc_info=True)
+                blind = True
+
+
+def _count(session: OrmSession) -> None:
+    """Count the changes of a transaction that is about to be committed.
+
+    Everything else is flushed first, and organisations come in order: no two transactions wait for each other.
+    """
+    if session.in_nested_transaction():
+        return
+    changed = sorted({change.org_id for change in emitted(session) if isinstance(change, OffersChanged)})
+    if not changed:
+        return
+    session.flush()
+    for org_id in changed:
+        first = _INSERT[session.get_bind().dialect.name](OffersVersion).values(org_id=org_id, version=1)
+        session.execute(
+            first.on_conflict_do_update(
+                index_elements=[OffersVersion.org_id], set_={"version": OffersVersion.version + 1}
+            )
+        )
+
+
+# Before the audit log's own hook, whose lock must be the last that a transaction takes.
+event.listen(OrmSession, "before_commit", _count, insert=True)
