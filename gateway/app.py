@@ -17,6 +17,7 @@ from gateway.api.agents import budgets as budgets_api
 from gateway.api.agents import emergency as emergency_api
 from gateway.api.application import behind_edge, create_api
 from gateway.api.registry import api_keys as api_keys_api
+from gateway.api.registry import approvals as approvals_api
 from gateway.api.registry import audit as audit_api
 from gateway.api.registry import auth as auth_api
 from gateway.api.registry import health as health_api
@@ -41,6 +42,7 @@ from gateway.mcp.flights import Flights
 from gateway.mcp.handler import Handler, address_of
 from gateway.mcp.notices import Notices
 from gateway.mcp.own import own_server
+from gateway.mcp.policies.approval import ApprovalPolicy
 from gateway.mcp.policies.budget import BudgetPolicy
 from gateway.mcp.policies.permission import PermissionPolicy
 from gateway.mcp.policies.pinning import PinningPolicy
@@ -60,6 +62,7 @@ from gateway.mcp.upstream.manager import Upstreams
 from gateway.mcp.upstream.probe import Prober
 from gateway.mcp.visits import Visits
 from gateway.mcp.watch import Watches
+from mcp_tools.approvals import ApprovalTools
 from mcp_tools.audit import AuditTools
 from mcp_tools.budgets import BudgetTools
 from mcp_tools.emergency import EmergencyTools
@@ -70,6 +73,9 @@ from mcp_tools.servers import ServerTools
 from mcp_tools.sets import SetTools
 from mcp_tools.tool import Tool, Toolbox
 from mcp_tools.usage import UsageTools
+from registry.approvals.desk import ApprovalDesk
+from registry.approvals.rulebook import Rulebook
+from registry.approvals.service import ApprovalService
 from registry.audit.log import AuditLog, Changes
 from registry.audit.service import AuditService
 from registry.audit.verify import CHANGES_TABLE, AuditVerifier
@@ -100,6 +106,8 @@ from registry.servers.events import OffersChanged
 from registry.servers.prices import PriceService
 from registry.servers.service import ServerService
 from registry.servers.upkeep import Upkeep
+from registry.sessions.redis import RedisSessions
+from registry.sessions.service import StoredSessions
 from registry.sets.service import SetService
 from registry.usage.log import Calls
 from registry.usage.service import CALLS_TABLE, UsageService
@@ -158,6 +166,7 @@ class _Services:
     budgets: BudgetService
     prices: PriceService
     pins: PinService
+    approvals: ApprovalService
 
     @classmethod
     def make(cls, settings: Settings, database: Database, clock: Clock, master: bytes) -> _Services:
@@ -184,6 +193,7 @@ class _Services:
             budgets=BudgetService(clock, audit),
             prices=PriceService(audit),
             pins=PinService(clock, audit),
+            approvals=ApprovalService(clock, audit, Sealer(master, "approvals")),
         )
 
 
@@ -212,6 +222,7 @@ class Application:
         ledger = Ledger(self.database, self._clock, services.audit)
         self._desk = Desk(ledger, StoredTerms(self.database), self._clock)
         self._events.subscribe(LimitsChanged, lambda _changed: self._desk.changed())
+        self._rulebook = Rulebook(self.database, self._events, self._clock)
         self._addresses = ClientAddress(settings.trusted_proxies)
         self._hosts = HostPolicy(host, settings.public_url, settings.allowed_hosts)
         self._shared: RedisBuckets | None = None
@@ -241,7 +252,16 @@ class Application:
         sizes = SizePolicy(
             Caps(settings.max_argument_bytes, settings.max_result_bytes), parse_size_limits(settings.size_limits)
         )
-        policies = [PermissionPolicy(), stop, PinningPolicy(), sizes, *self._rate_limits(), BudgetPolicy(self._desk)]
+        approval = self._approval()
+        policies = [
+            PermissionPolicy(),
+            stop,
+            PinningPolicy(),
+            sizes,
+            *self._rate_limits(),
+            approval,
+            BudgetPolicy(self._desk),
+        ]
         router = Router(
             catalog=catalog,
             upstreams=self._upstreams,
@@ -250,14 +270,28 @@ class Application:
             states=RequestStates(Sealer(self._master, "request-states"), clock),
             tasks=TaskIds(Digester(self._master, "tasks")),
             sizes=sizes,
+            approval=approval,
         )
         self.caller = ToolCaller(router)
-        sessions = LegacySessions(Sealer(self._master, "sessions"), clock, self._upstreams.end_sessions)
+        self._sessions = LegacySessions(
+            Sealer(self._master, "sessions"),
+            Digester(self._master, "sessions"),
+            clock,
+            RedisSessions(settings.redis_url, clock) if settings.redis_url else StoredSessions(self.database, clock),
+            idle_seconds=settings.session_idle_seconds,
+            on_end=self._upstreams.end_sessions,
+            on_watched=self._notices.watches_changed,
+        )
         visits = Visits(settings.public_calls_per_minute if settings.rate_limits == "on" else None, clock)
-        handler = Handler(self._authenticator, router, sessions, visits)
+        handler = Handler(self._authenticator, router, self._sessions, visits)
         self._mcp = McpEndpoint(handler, self._hosts, settings.max_body_bytes, self._addresses.of)
         self._sse_clients = SseClients(handler, router.attended)
         self._sse = McpEndpoint(self._sse_clients, self._hosts, settings.max_body_bytes, self._addresses.of)
+
+    def _approval(self) -> ApprovalPolicy:
+        sealer = Sealer(self._master, "approvals")
+        desk = ApprovalDesk(self.database, self._clock, self._services.audit, sealer, self._rulebook)
+        return ApprovalPolicy(desk, Sealer(self._master, "approval-states"))
 
     def _rate_limits(self) -> list[RatePolicy]:
         settings = self._settings
@@ -279,6 +313,7 @@ class Application:
             *SetTools(self.database, services.sets).tools(),
             *HealthTools(self.database, services.servers, services.health).tools(),
             *PinTools(self.database, services.pins).tools(),
+            *ApprovalTools(self.database, services.approvals).tools(),
             *EmergencyTools(self.database, services.emergency).tools(),
             *BudgetTools(self.database, services.budgets, services.prices).tools(),
             *UsageTools(self.database, services.usage).tools(),
@@ -310,6 +345,7 @@ class Application:
             tools_api.router(front, self.caller, url=self.url),
             tools_api.test_router(front, self.caller),
             pins_api.router(front, services.pins),
+            approvals_api.router(front, services.approvals),
             budgets_api.router(front, services.budgets),
             budgets_api.changing_router(front, services.budgets),
             budgets_api.prices_router(front, services.prices),
@@ -342,10 +378,12 @@ class Application:
 
     async def start(self) -> None:
         await self._switch.start()
+        await self._rulebook.start()
         # Followed before anything is loaded, so that no change falls in between.
         await self._changes.start()
         await self._refresh.start()
         self._upkeep.start()
+        self._sessions.start()
         await self._desk.start()
         self._recorder.start()
         self._flights.start()
@@ -360,11 +398,13 @@ class Application:
     async def stop(self) -> None:
         self.drain()
         await self._switch.stop()
+        await self._rulebook.stop()
         await self._upkeep.stop()
         await self._changes.stop()
         await self._refresh.stop()
         await self._watches.stop()
         await self._flights.stop()
+        await self._sessions.stop()
         await self._upstreams.close()
         await self._desk.stop()
         await self._recorder.stop()

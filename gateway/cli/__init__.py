@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
+from gateway.cli.approvals import approvals
 from gateway.cli.audit import audit
 from gateway.cli.budgets import budget
 from gateway.cli.doctor import doctor
@@ -48,6 +49,7 @@ app.add_typer(tools, name="tools")
 app.add_typer(budget, name="budget")
 app.add_typer(emergency, name="emergency")
 app.add_typer(pins, name="pins")
+app.add_typer(approvals, name="approvals")
 app.add_typer(audit, name="audit")
 app.command()(call)
 app.command()(doctor)

@@ -69,8 +69,8 @@ def _path(server: str) -> str:
 
 
 def _show(pin: dict[str, Any]) -> None:
-    show(one_line(f"{pin.get('status')}  {pin.get('kind')} {pin.get('name')}  ({pin.get('id')})"))
+    show(one_line(f"{pin.get('status')} {pin.get('kind')} {pin.get('name')} ({pin.get('id')})"))
     for text in dict.fromkeys(map(str, [*list_in(pin.get("reasons")), *list_in(pin.get("warnings"))])):
-        show(one_line(f"  {text}"))
+        show(f"  {one_line(text)}")
     if pin.get("difference"):
         show("\n".join(f"    {line}" for line in str(pin["difference"]).splitlines()))

@@ -15,7 +15,6 @@ from gateway.auth.credentials import CredentialMissing
 from gateway.mcp import envelope, headers, protocol
 from gateway.mcp.catalog import place_of
 from gateway.mcp.envelope import UNREADABLE, Message, Params, ProtocolError, encode, object_param, params_of, text_param
-from gateway.mcp.flights import ClientGone
 from gateway.mcp.request import Request
 from gateway.mcp.router import Router, initialize_result
 from gateway.mcp.upstream.port import Answer
@@ -25,7 +24,8 @@ if TYPE_CHECKING:
     from gateway.mcp.catalog import View
     from gateway.mcp.flights import Receive
     from gateway.mcp.headers import McpHeaders, RawHeaders
-    from gateway.mcp.sessions import LegacySession, LegacySessions
+    from gateway.mcp.session import LegacySession
+    from gateway.mcp.sessions import LegacySessions
     from gateway.mcp.visits import Visits
     from registry.identity.principal import Principal
 
@@ -134,7 +134,7 @@ class Handler:
         given = headers.read(raw_headers)
         modern = given.version is not None and given.version not in _LEGACY
         if method != "POST":
-            return self._other_method(method, principal, view, given, receive, modern=modern)
+            return await self._other_method(method, principal, view, given, receive, modern=modern)
         identifier = b""
         try:
             message = envelope.parse(body)
@@ -201,7 +201,7 @@ class Handler:
     ) -> Answer:
         if message.method == "initialize" and message.is_request:
             return self._initialize(principal, view, message)
-        session = self._session(principal, given, message)
+        session = await self._session(principal, given, message)
         if not message.is_request:
             self._hear(session, message)
             return Answer(status=202)
@@ -210,7 +210,11 @@ class Handler:
         capabilities = session.capabilities
         level = session.log_level
         request = Request(principal, view, message, params, False, session, given, capabilities, receive, size, level)
-        answer = await self._router.handle(request)
+        session.arrive(request.id)
+        try:
+            answer = await self._router.handle(request)
+        finally:
+            session.answered(request.id)
         if answer.stream is not None and not answer.large:
             answer.stream = session.replay.record(answer.stream)
         return answer
@@ -222,13 +226,13 @@ class Handler:
         declared = encode(object_param(params, "capabilities"))
         if len(declared) > MAX_CAPABILITIES:
             raise ProtocolError(protocol.INVALID_PARAMS, f"capabilities are larger than {MAX_CAPABILITIES} bytes.")
-        session = self._sessions.open(principal, version, declared)
+        opened = self._sessions.open(principal, version, declared)
         return Answer(
             body=envelope.result(bytes(message.id), initialize_result(view, version)),
-            headers=((b"mcp-session-id", session.id.encode()),),
+            headers=((b"mcp-session-id", opened.encode()),),
         )
 
-    def _session(self, principal: Principal, given: McpHeaders, message: Message) -> LegacySession:
+    async def _session(self, principal: Principal, given: McpHeaders, message: Message) -> LegacySession:
         if given.session_id is None:
             if protocol.META_VERSION.encode() in bytes(message.params):
                 raise ProtocolError(
@@ -241,7 +245,9 @@ class Handler:
                 "Mcp-Session-Id is missing: send initialize first, then its session id with every message.",
                 status=400,
             )
-        session = self._sessions.find(principal, given.session_id.decode("latin-1"))
+        identifier = given.session_id.decode("latin-1")
+        # In memory as a rule; only the first request that a process sees of a session waits for anything.
+        session = self._sessions.find(principal, identifier) or await self._sessions.recall(principal, identifier)
         if session is None:
             raise ProtocolError(protocol.INVALID_REQUEST, "Session not found: send initialize again.", status=404)
         return session
@@ -251,21 +257,19 @@ class Handler:
         if message.is_answer:
             session.hear(message)
         if message.method == "notifications/cancelled":
-            flight = session.calls.get(bytes(params_of(message).get("requestId", envelope.ABSENT)))
-            if flight is not None:
-                flight.end(ClientGone())
+            session.give_up(bytes(params_of(message).get("requestId", envelope.ABSENT)))
 
-    def _other_method(
+    async def _other_method(
         self, method: str, principal: Principal, view: View, given: McpHeaders, receive: Receive | None, *, modern: bool
     ) -> Answer:
         if modern or method not in ("GET", "DELETE"):
             return Answer(status=405, headers=_ALLOW_POST)
         try:
-            session = self._session(principal, given, Message())
+            session = await self._session(principal, given, Message())
         except ProtocolError as error:
             return _refused(b"", error, modern=False)
         if method == "DELETE":
-            self._sessions.end(principal, session)
+            await self._sessions.end(session)
             return Answer(status=204)
         again = session.replay.resume(given.last_event_id) if given.last_event_id else None
         if again is not None:

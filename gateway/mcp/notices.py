@@ -139,7 +139,8 @@ class Notices:
         for tell in self._on_wanted if servers else ():
             await tell(servers)
 
-    def _tell_later(self, servers: set[str]) -> None:
+    def watches_changed(self, servers: set[str]) -> None:
+        """As `watched_changed`, without waiting."""
         if servers:
             task = asyncio.create_task(self.watched_changed(servers))
             self._telling.add(task)
@@ -197,7 +198,7 @@ class Notices:
                 yield event
         finally:
             self._listeners.discard(listener)
-            self._tell_later({server for server, _ in listener.watched})
+            self.watches_changed({server for server, _ in listener.watched})
 
 
 def watchable(view: View, uri: str) -> tuple[str, str] | None:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from gateway.mcp.envelope import Message, Params
     from gateway.mcp.flights import Receive
     from gateway.mcp.headers import McpHeaders
-    from gateway.mcp.sessions import LegacySession
+    from gateway.mcp.session import LegacySession
     from registry.identity.principal import Principal
 
 

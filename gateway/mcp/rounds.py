@@ -20,7 +20,7 @@ from gateway.mcp.translate import InputRequired
 from gateway.mcp.upstream.port import Answer, Outgoing, Upstream
 
 if TYPE_CHECKING:
-    from gateway.mcp.sessions import LegacySession
+    from gateway.mcp.session import LegacySession
 
 MOST_ROUNDS = 16
 KEEP_ALIVE_SECONDS = 15.0
@@ -63,7 +63,7 @@ async def _rounds(
         waiting: dict[str, asyncio.Future[Message]] = {}
         for key, raw in needed.requests.items():
             future = waiting[key] = asyncio.get_running_loop().create_future()
-            yield sse.frame(_asked(raw, session.expect(_setter(future)), outgoing.origin))
+            yield sse.frame(_asked(raw, session.expect(setter(future)), outgoing.origin))
         answers: Params = {}
         for key, future in waiting.items():
             while not future.done():
@@ -74,7 +74,7 @@ async def _rounds(
         again = replace(outgoing, params=_retried(outgoing.params, answers, needed.state))
         try:
             given = await upstream.request(again)
-            async for chunk in _events(given):
+            async for chunk in events_of(given):
                 yield chunk
         except InputRequired as error:
             needed = error
@@ -84,7 +84,8 @@ async def _rounds(
     raise ProtocolError(protocol.INTERNAL_ERROR, f"The server asked for input more than {MOST_ROUNDS} times.")
 
 
-async def _events(answer: Answer) -> AsyncIterator[bytes]:
+async def events_of(answer: Answer) -> AsyncIterator[bytes]:
+    """An answer of any form, as events."""
     if answer.stream is None:
         yield sse.frame(answer.body)
         return
@@ -98,7 +99,9 @@ async def _events(answer: Answer) -> AsyncIterator[bytes]:
         await translate.close(answer.stream)
 
 
-def _setter(future: asyncio.Future[Message]) -> Callable[[Message], None]:
+def setter(future: asyncio.Future[Message]) -> Callable[[Message], None]:
+    """Gives an answer to whoever still waits for it."""
+
     def set_result(message: Message) -> None:
         if not future.done():
             future.set_result(message)

@@ -9,17 +9,19 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import msgspec
 
-from gateway.mcp import envelope, headers, protocol, translate
+from gateway.mcp import asking, envelope, headers, protocol, translate
 from gateway.mcp.call import CallKeeping, CallUnderWay
 from gateway.mcp.catalog import LIST_KEYS, Entry, ServerEntry, View
 from gateway.mcp.envelope import UNREADABLE, Params, ProtocolError, encode, object_param, text_param
 from gateway.mcp.flights import ClientGone, Flight, Receive
 from gateway.mcp.log_levels import LEVELS
 from gateway.mcp.notices import MAX_SUBSCRIPTIONS, watchable
+from gateway.mcp.policies.approval import Asked
 from gateway.mcp.policies.permission import PERMISSION
 from gateway.mcp.policies.pinning import withheld
 from gateway.mcp.policies.policy import Attempt
@@ -33,10 +35,11 @@ from registry.core.version import VERSION
 if TYPE_CHECKING:
     from gateway.mcp.catalog import Catalog
     from gateway.mcp.notices import Notices
+    from gateway.mcp.policies.approval import ApprovalPolicy
     from gateway.mcp.policies.sizes import SizePolicy
     from gateway.mcp.request import Request
     from gateway.mcp.request_state import RequestStates
-    from gateway.mcp.sessions import LegacySession
+    from gateway.mcp.session import LegacySession
     from gateway.mcp.tasks import TaskIds
     from gateway.mcp.upstream.manager import Upstreams
     from registry.identity.principal import Principal
@@ -56,6 +59,7 @@ class Router:
         states: RequestStates,
         tasks: TaskIds,
         sizes: SizePolicy,
+        approval: ApprovalPolicy,
     ) -> None:
         self.catalog = catalog
         self._upstreams = upstreams
@@ -64,6 +68,7 @@ class Router:
         self._states = states
         self._tasks = tasks
         self._sizes = sizes
+        self._approval = approval
 
     async def handle(self, request: Request) -> Answer:
         """Answer one request.
@@ -135,7 +140,7 @@ class Router:
         params = request.params
         if entry is not None and entry.shaping is not None:
             params = entry.shaping.apply(params)
-        attempt = Attempt(request.principal, method, name, server, entry, params)
+        attempt = Attempt(request.principal, method, name, server, entry, params, request.capabilities)
         call = CallUnderWay(self._keeping, request, attempt)
         try:
             if self._keeping.recorder.full:
@@ -145,6 +150,9 @@ class Router:
             call.take_off()
             answer = await self._send(request, attempt, upstream_name)
             await self._sizes.cut(attempt, answer, request.id, modern=request.modern)
+        except Asked as asked:
+            await self._durable()
+            return self._question(request, asked)
         except BaseException as error:  # noqa: BLE001 - it is raised again, as what it means
             failure = call.failed(error)
             await self._durable()
@@ -155,6 +163,17 @@ class Router:
         call.finish(answer.outcome, answer.error_code, len(answer.body))
         await self._durable()
         return answer
+
+    def _question(self, request: Request, asked: Asked) -> Answer:
+        """Ask the person at the client whether the call may pass."""
+        session = request.session
+        if session is None:
+            return Answer(body=asking.modern(asked, request.id))
+        decide = partial(self._approval.take, request.principal, asked.approval_id)
+        again = partial(self._forward, request)
+        keeping = self._keeping
+        stream = asking.legacy(asked, request, session, keeping.flights, keeping.clock, decide, again)
+        return Answer(stream=stream, patient=True, id=request.id)
 
     async def _durable(self) -> None:
         if self._keeping.recorder.durable:
@@ -249,11 +268,11 @@ class Router:
         if place is None or not request.principal.may("mcp:resources:read"):
             raise ProtocolError(protocol.RESOURCE_NOT_FOUND, f"No resource to watch: {uri}", data={"uri": uri})
         if not on:
-            session.subscriptions.pop(place, None)
+            session.unwatch(place)
         elif len(session.subscriptions) >= MAX_SUBSCRIPTIONS:
             raise ProtocolError(protocol.INVALID_PARAMS, f"More than {MAX_SUBSCRIPTIONS} resources cannot be watched.")
         else:
-            session.subscriptions[place] = uri
+            session.watch(place, uri)
         await self._notices.watched_changed({place[0]})
         return Answer(body=envelope.result(request.id, b"{}"))
 
@@ -262,7 +281,7 @@ class Router:
         if level not in LEVELS:
             raise ProtocolError(protocol.INVALID_PARAMS, f"level must be one of {', '.join(LEVELS)}.")
         if request.session is not None:
-            request.session.log_level = level
+            request.session.set_level(level)
         return Answer(body=envelope.result(request.id, b"{}"))
 
 

@@ -1,184 +1,303 @@
 """Legacy sessions of clients: what `Mcp-Session-Id` stands for.
 
 The id is itself the record of what was agreed at `initialize`, sealed for its principal, so it costs nothing to
-abandon one and any process can open it. What changes during a session (upstream sessions, calls under way) is kept in
-memory for the sessions that are in use. The modern era has no sessions.
+abandon one and any process can open it. What a session has become since is in memory for the sessions that are in
+use, and written behind the calls to a store, from which another process, or this one after a restart, goes on. Where
+the store does not answer, sessions go on with what is in memory. The modern era has no sessions.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import itertools
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
+import structlog
 
-from gateway.mcp.flights import ClientGone, Flight
-from gateway.mcp.replay import Replay
-from registry.core.security import SealBroken, Sealer
+from gateway.mcp.session import ENDED, Agreed, LegacySession
+from registry.core.security import Digester, SealBroken, Sealer
 
 if TYPE_CHECKING:
-    from gateway.mcp.envelope import Message
+    from gateway.mcp.session_store import SessionStore
     from registry.core.clock import Clock
     from registry.identity.principal import Principal
-    from registry.servers.connection import Kind
+    from registry.sessions.patch import Fields, Patch
 
-LIFETIME_SECONDS = 24 * 3600
-"""After this a client must initialize again."""
-MOST_EXPECTED = 100
-"""Requests to one client that can be open at a time."""
+log = structlog.get_logger(__name__)
+
 IN_MEMORY = 10_000
-"""Sessions whose live state is kept; the one longest unused goes first and starts afresh when it comes back."""
-
-
-class Agreed(msgspec.Struct, array_like=True, frozen=True):
-    """What was agreed at `initialize`, as it is sealed into the id."""
-
-    subject: str
-    version: str
-    capabilities: msgspec.Raw
-    expires: float
-    nonce: str
-
-
-class LegacySession:
-    """One client's session while it is in use."""
-
-    __slots__ = (
-        "_expected",
-        "_numbers",
-        "calls",
-        "capabilities",
-        "expires",
-        "id",
-        "levels_sent",
-        "listed",
-        "log_level",
-        "replay",
-        "streams",
-        "subscriptions",
-        "upstream_ids",
-        "version",
-    )
-
-    def __init__(self, identifier: str, agreed: Agreed) -> None:
-        self.id = identifier
-        self.version = agreed.version
-        self.expires = agreed.expires
-        self.capabilities = bytes(agreed.capabilities)
-        self.upstream_ids: dict[str, bytes | None] = {}
-        """Upstream session id per server id; `None` where that server keeps no sessions."""
-        self.calls: dict[bytes, Flight] = {}
-        """Calls under way by request id, so that `notifications/cancelled` finds them."""
-        self.streams: set[asyncio.Queue[bytes | None]] = set()
-        """Open GET streams; `None` ends one."""
-        self.log_level: str | None = None
-        """Set by `logging/setLevel`; servers are told when they are next asked something."""
-        self.listed: dict[Kind, bytes] = {}
-        """Fingerprints of the lists that the client was shown last."""
-        self.levels_sent: dict[str, str] = {}
-        self.subscriptions: dict[tuple[str, str], str] = {}
-        """Resources whose changes the client wants to hear of: its URI by server id and the server's own URI."""
-        self.replay = Replay(agreed.version)
-        self._expected: dict[bytes, Callable[[Message], None]] = {}
-        self._numbers = itertools.count(1)
-
-    def expect(self, reply: Callable[[Message], None]) -> bytes:
-        """An id for a request to the client; `reply` is called with its answer, should there be one."""
-        identifier = b'"gatehouse-%d"' % next(self._numbers)
-        self._expected[identifier] = reply
-        if len(self._expected) > MOST_EXPECTED:
-            del self._expected[next(iter(self._expected))]
-        return identifier
-
-    def hear(self, answer: Message) -> bool:
-        """Take a client's answer to a request of ours; false if none like it was asked."""
-        reply = self._expected.pop(bytes(answer.id), None)
-        if reply is None:
-            return False
-        reply(answer)
-        return True
+"""Sessions whose live state is kept; the one longest unused goes first, and comes back from its record."""
+GATHER_SECONDS = 0.05
+"""How long changes are gathered before they are saved."""
+POLL_SECONDS = 0.5
+LOOK_BACK_SECONDS = 5.0
+"""How far back each poll looks: it covers what was committed late, and clocks that differ a little."""
+ANSWER_SECONDS = 1.0
+"""Longest that anybody waits for the store."""
+RETRY_SECONDS = 2.0
+"""How long a store that did not answer is left alone."""
+SWEEP_SECONDS = 60.0
+RENEWALS = 24
+"""A session in use is renewed in the store when this part of its idle lifetime has passed."""
+BATCH = 200
 
 
 class LegacySessions:
-    """Opens and ends sessions.
+    """Opens, finds and ends sessions.
 
     Args:
         sealer: seals ids; the principal's subject is the associated data, so nobody else can use one.
-        on_end: is told of sessions whose live state goes, so that their servers hear of it.
+        digester: makes the keys of records.
+        idle_seconds: after so long without a request a client must initialize again.
+        on_end: is told of sessions that are over, so that their servers hear of it.
+        on_watched: is told of servers of which other resources are watched than before.
     """
 
-    def __init__(self, sealer: Sealer, clock: Clock, on_end: Callable[[LegacySession], None]) -> None:
+    def __init__(
+        self,
+        sealer: Sealer,
+        digester: Digester,
+        clock: Clock,
+        store: SessionStore,
+        *,
+        idle_seconds: float,
+        on_end: Callable[[LegacySession], None],
+        on_watched: Callable[[set[str]], None],
+    ) -> None:
         self._sealer = sealer
+        self._digester = digester
         self._clock = clock
+        self._store = store
+        self._idle_seconds = idle_seconds
         self._on_end = on_end
+        self._on_watched = on_watched
+        self._mark = secrets.token_hex(6)
         self._live: OrderedDict[tuple[str, str], LegacySession] = OrderedDict()
-        self._ended: dict[bytes, float] = {}
+        self._by_key: dict[str, LegacySession] = {}
+        self._ended: dict[str, float] = {}
+        self._recalling: dict[tuple[str, str], asyncio.Task[LegacySession | None]] = {}
+        self._unsaved: dict[str, LegacySession] = {}
+        self._news = asyncio.Event()
+        self._saving = asyncio.Lock()
+        self._away_until = float("-inf")
+        self._tasks: list[asyncio.Task[None]] = []
 
-    def open(self, principal: Principal, version: str, capabilities: bytes) -> LegacySession:
+    def open(self, principal: Principal, version: str, capabilities: bytes) -> str:
+        """The id of a new session. Nothing is kept of it."""
         agreed = Agreed(
             subject=principal.subject,
             version=version,
             capabilities=msgspec.Raw(capabilities),
-            expires=self._clock.now().timestamp() + LIFETIME_SECONDS,
+            expires=self._now() + self._idle_seconds,
             nonce=secrets.token_hex(8),
         )
-        identifier = self._sealer.seal(msgspec.json.encode(agreed), principal.subject)
-        return LegacySession(identifier, agreed)
+        return self._sealer.seal(msgspec.json.encode(agreed), principal.subject)
 
     def find(self, principal: Principal, identifier: str) -> LegacySession | None:
-        """The session of that id, if it is this principal's, alive, and was not ended."""
+        """The session of that id, if it is this principal's and in memory; else ask `recall`."""
         key = (principal.subject, identifier)
         session = self._live.get(key)
-        if session is not None and session.expires >= self._clock.now().timestamp():
-            self._live.move_to_end(key)
-            return session
-        if self._ended and _digest(identifier) in self._ended:
+        if session is None or session.expires < self._now():
             return None
-        try:
-            agreed = msgspec.json.decode(self._sealer.open(identifier, principal.subject), type=Agreed)
-        except (SealBroken, msgspec.DecodeError):
-            return None
-        if agreed.expires < self._clock.now().timestamp():
-            return None
-        session = self._live[key] = LegacySession(identifier, agreed)
-        if len(self._live) > IN_MEMORY:
-            self._forget_one()
+        session.used = True
+        self._live.move_to_end(key)
         return session
 
-    def end(self, principal: Principal, session: LegacySession) -> None:
-        """End a session at its client's wish; its id answers 404 from now on."""
-        now = self._clock.now().timestamp()
-        # They all last equally long, so the first to have ended is the first to be forgotten.
-        while self._ended and next(iter(self._ended.values())) <= now:
-            del self._ended[next(iter(self._ended))]
-        self._ended[_digest(session.id)] = now + LIFETIME_SECONDS
-        self._live.pop((principal.subject, session.id), None)
-        _close(session)
+    async def recall(self, principal: Principal, identifier: str) -> LegacySession | None:
+        """As `find`, for a session that this process sees for the first time, or has forgotten."""
+        found = self.find(principal, identifier)
+        if found is not None:
+            return found
+        key = (principal.subject, identifier)
+        task = self._recalling.get(key)
+        if task is None:
+            try:
+                agreed = msgspec.json.decode(self._sealer.open(identifier, principal.subject), type=Agreed)
+            except (SealBroken, msgspec.DecodeError):
+                return None
+            task = self._recalling[key] = asyncio.create_task(self._recall(identifier, agreed))
+            task.add_done_callback(lambda _: self._recalling.pop(key))
+        return await asyncio.shield(task)
+
+    async def end(self, session: LegacySession) -> None:
+        """End a session at its client's wish; its id answers 404 from now on, everywhere if the store answers."""
+        session.record.put(ENDED, "yes")
+        self._forget(session, ended=True)
         self._on_end(session)
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self.save()
+        except TimeoutError:
+            log.warning("that a session has ended will be told to other processes later")
 
     def in_use(self) -> list[LegacySession]:
         return list(self._live.values())
 
-    def _forget_one(self) -> None:
-        for key, session in self._live.items():
-            if not session.streams and not session.calls:
-                del self._live[key]
+    # -- running
+
+    def start(self) -> None:
+        self._tasks = [asyncio.create_task(self._save_behind()), asyncio.create_task(self._follow())]
+
+    async def stop(self) -> None:
+        """Save what is not saved yet."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, *self._recalling.values(), return_exceptions=True)
+        await self.save()
+        await self._store.close()
+
+    async def save(self) -> None:
+        """Save what has changed. What cannot be saved now stays to be saved."""
+        async with self._saving:
+            while self._unsaved:
+                batch = {key: self._unsaved.pop(key) for key in list(self._unsaved)[:BATCH]}
+                if not await self._save(batch):
+                    return
+
+    async def poll(self) -> None:
+        """Take in what other processes have changed of the sessions that are in use here."""
+        if not self._by_key:
+            return
+        for key, fields in (await self._store.changed(LOOK_BACK_SECONDS)).items():
+            session = self._by_key.get(key)
+            if session is None:
+                continue
+            if ENDED in fields:
+                # The process that ended it has told its servers.
+                self._forget(session, ended=True)
+            else:
+                session.expires = max(session.expires, self._now() + self._idle_seconds - LOOK_BACK_SECONDS)
+                self._take(session, fields)
+
+    def sweep(self) -> None:
+        """Renew the sessions that were used since the last time; forget those that have been idle for too long."""
+        now = self._now()
+        for session in list(self._by_key.values()):
+            session.tidy()
+            if session.used or session.calls:
+                session.used = False
+                session.expires = now + self._idle_seconds
+                if now - session.renewed >= self._idle_seconds / RENEWALS:
+                    self._changed(session.key)
+            elif session.expires <= now:
+                self._forget(session, ended=False)
                 self._on_end(session)
+
+    async def _save_behind(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            await self._clock.sleep(GATHER_SECONDS)
+            await self.save()
+            if self._unsaved:
+                await self._clock.sleep(RETRY_SECONDS)
+                self._news.set()
+
+    async def _follow(self) -> None:
+        swept, blind = self._clock.monotonic(), False
+        while True:
+            await self._clock.sleep(POLL_SECONDS)
+            try:
+                await self.poll()
+                blind = False
+            except Exception:
+                if not blind:
+                    log.warning("what other processes change of sessions cannot be seen, trying again", exc_info=True)
+                blind = True
+            if self._clock.monotonic() - swept >= min(SWEEP_SECONDS, self._idle_seconds / RENEWALS):
+                swept = self._clock.monotonic()
+                self.sweep()
+
+    # -- one session
+
+    async def _recall(self, identifier: str, agreed: Agreed) -> LegacySession | None:
+        key = self._digester.digest(f"{agreed.subject}\n{identifier}")
+        if key in self._ended:
+            return None
+        stored = await self._load(key)
+        now = self._now()
+        if (stored is None and agreed.expires <= now) or (stored is not None and ENDED in stored):
+            return None
+        session = LegacySession(
+            identifier, agreed, key=key, mark=self._mark, sealer=self._sealer, changed=self._changed
+        )
+        session.renewed = agreed.expires - self._idle_seconds
+        session.expires = now + self._idle_seconds
+        self._live[agreed.subject, identifier] = self._by_key[key] = session
+        self._take(session, stored or {})
+        if len(self._live) > IN_MEMORY:
+            self._forget_one()
+        return session
+
+    async def _load(self, key: str) -> Fields | None:
+        if key in self._unsaved:
+            # It was forgotten here before it could be saved.
+            return dict(self._unsaved[key].record.fields)
+        if self._clock.monotonic() < self._away_until:
+            return None
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await self._store.load(key)
+        except Exception as error:  # noqa: BLE001 - whatever the store's vendor raises, the session goes on
+            self._miss(error)
+            return None
+
+    async def _save(self, batch: dict[str, LegacySession]) -> bool:
+        patches: list[Patch] = [session.record.patch(key, self._idle_seconds) for key, session in batch.items()]
+        try:
+            stored = await self._store.save(patches)
+        except BaseException as error:
+            for patch, session in zip(patches, batch.values(), strict=True):
+                session.record.failed(patch)
+            self._unsaved = {**batch, **self._unsaved}
+            if not isinstance(error, Exception):
+                raise
+            self._miss(error)
+            return False
+        now = self._now()
+        for key, session in batch.items():
+            session.renewed = now
+            if key in stored:
+                self._take(session, stored[key])
+            if session.record.unsaved:
+                self._changed(key)
+        return True
+
+    def _take(self, session: LegacySession, stored: Fields) -> None:
+        servers = session.take(stored)
+        if servers:
+            self._on_watched(servers)
+
+    def _changed(self, key: str) -> None:
+        session = self._by_key.get(key)
+        if session is not None:
+            self._unsaved[key] = session
+            self._news.set()
+
+    def _forget(self, session: LegacySession, *, ended: bool) -> None:
+        self._live.pop((session.subject, session.id), None)
+        self._by_key.pop(session.key, None)
+        if ended:
+            now = self._now()
+            # They all last equally long, so the first to have ended is the first to be forgotten.
+            while self._ended and next(iter(self._ended.values())) <= now:
+                del self._ended[next(iter(self._ended))]
+            self._ended[session.key] = now + self._idle_seconds
+            session.give_up_all()
+
+    def _forget_one(self) -> None:
+        for session in self._live.values():
+            if not session.calls:
+                # Its servers keep its sessions: it comes back from its record, or is in use in another process.
+                self._forget(session, ended=False)
                 return
 
+    def _miss(self, error: Exception) -> None:
+        log.warning("the session store does not answer; sessions go on with what is known here", error=str(error))
+        self._away_until = self._clock.monotonic() + RETRY_SECONDS
 
-def _digest(identifier: str) -> bytes:
-    """What is kept of an ended session: ids are long, and there may be many."""
-    return hashlib.blake2b(identifier.encode(errors="replace"), digest_size=16).digest()
-
-
-def _close(session: LegacySession) -> None:
-    for queue in session.streams:
-        queue.put_nowait(None)
-    for flight in list(session.calls.values()):
-        flight.end(ClientGone())
+    def _now(self) -> float:
+        return self._clock.now().timestamp()

@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     database_url: str | None = None
     """`postgresql+asyncpg://…`; unset: SQLite in the data dir."""
     redis_url: str | None = None
-    """Needed for more than one process."""
+    """What several processes share is kept there where it can be: sessions and the rate of calls."""
 
     public_url: str | None = None
     """The address clients use, when it is not the listening one."""
@@ -95,6 +95,8 @@ class Settings(BaseSettings):
     """Largest request body that is read, on every path."""
     access_token_minutes: int = Field(default=60, ge=1, le=24 * 60)
     """Life of a JWT access token."""
+    session_idle_seconds: int = Field(default=24 * 3600, ge=60)
+    """After so long without a request a client of the older revisions must initialize again."""
     catalog_ttl_seconds: int = Field(default=300, ge=1)
     """How long a client may keep a list, and how often a server's offer is read again."""
 

@@ -24,7 +24,7 @@ from registry.emergency.stop import Stop
 log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.3
-BLIND_SECONDS = 5.0
+BLIND_SECONDS = 10.0
 READ_SECONDS = 2.0
 """Longest that one reading of the table may take."""
 

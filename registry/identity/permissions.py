@@ -32,6 +32,7 @@ PERMISSIONS: dict[str, str] = {
     "emergency:manage": "Stop and resume all activity of the organisation.",
     "approvals:read": "See calls that wait for a person.",
     "approvals:decide": "Approve or deny calls and changed definitions.",
+    "approvals:manage": "Say which calls wait for a person.",
     "sets:read": "See curated sets of tools.",
     "sets:manage": "Create and change curated sets.",
     "workspaces:read": "See workspaces.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from registry.approvals import models as approvals
 from registry.audit import models as audit
 from registry.budgets import models as budgets
 from registry.core import idempotency, leases
@@ -16,6 +17,7 @@ from registry.sets import models as sets
 from registry.usage import models as usage
 
 MODULES = (
+    approvals,
     audit,
     budgets,
     changes,

@@ -22,6 +22,7 @@ from registry.pins.events import DefinitionHeld
 from registry.pins.models import Pin
 from registry.pins.shadowing import Neighbours, neighbours_of
 from registry.servers.connection import Held, Kind, Offer, Offered
+from registry.servers.events import CatalogChanged
 from registry.servers.models import Server
 from registry.servers.names import MAX_NAME, prefixed
 from registry.servers.queries import capabilities_of
@@ -122,6 +123,8 @@ class Judge:
                     self._approve(pin, item, FIRST_LOOK if first else UNPROMPTED)
             if pin.digest == item.digest:
                 pin.definition = item.definition
+                if pin.held_digest is not None:
+                    emit(session, CatalogChanged(server.org_id, server.id))
                 release(pin)
             elif pin.kept_digest != item.digest:
                 await self._hold(session, server, pin, item)
@@ -159,6 +162,7 @@ class Judge:
         detail |= {"approved": pin.digest, "held": pin.held_digest}
         actor = Gateway(server.org_id)
         await self._audit.record(session, actor, "pins.hold", target=("pin", pin.id), outcome="refused", detail=detail)
+        emit(session, CatalogChanged(server.org_id, server.id))
         emit(session, DefinitionHeld(server.org_id, server.id, pin.id, pin.kind, pin.name, tuple(pin.reasons)))
 
     async def _forget(self, session: Session, pins: dict[tuple[str, str], Pin], offered: set[tuple[str, str]]) -> None:

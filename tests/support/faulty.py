@@ -109,6 +109,8 @@ class Faulty:
     notifications: list[dict[str, Any]] = field(default_factory=list)
     answers: list[dict[str, Any]] = field(default_factory=list)
     """What clients answered to requests of this server."""
+    calls: int = 0
+    """How many calls of tools arrived."""
     given_up: int = 0
     connections: set[asyncio.StreamWriter] = field(default_factory=set)
     sessions: int = 0
@@ -142,6 +144,7 @@ class Faulty:
             while (request := await _read(reader)) is not None:
                 head, body = request
                 self.requests.append(head + body)
+                self.calls += b'"tools/call"' in body
                 await self._tell()
                 await self._deal_with(head, body, reader, writer)
                 await self._tell()
@@ -370,8 +373,8 @@ async def no_content(call: Call) -> None:
 
 
 async def giant(call: Call) -> None:
-    """A gigabyte of one JSON text, as fast as it is read."""
-    await call.send(http_head(200, JSON, 1 << 30), b'{"jsonrpc":"2.0","result":{"content":"')
+    """A terabyte of one JSON text, as fast as it is read."""
+    await call.send(http_head(200, JSON, 1 << 40), b'{"jsonrpc":"2.0","result":{"content":"')
     while True:
         await call.send(b"x" * 65536)
 

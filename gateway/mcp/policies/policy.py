@@ -25,6 +25,7 @@ class Attempt:
     Args:
         entry: what is called, where it is listed; a resource may be read without being listed.
         name: as the caller knows it.
+        capabilities: of the client, as JSON.
         bytes_in, bytes_out: of the request, and of the answer when it has ended.
         cost_usd: what it costs; set by the budget policy, for the record.
         budget: what it has reserved; the budget policy's own.
@@ -36,6 +37,7 @@ class Attempt:
     server: ServerEntry
     entry: Entry | None
     params: Params
+    capabilities: bytes = b"{}"
     bytes_in: int = 0
     bytes_out: int = 0
     cost_usd: float = 0.0

@@ -358,9 +358,12 @@ class LegacyHttpUpstream:
         if session is not None:
             if self._server_id in session.upstream_ids:
                 session_id = session.upstream_ids[self._server_id]
+                if session_id is not None and self._server_id in session.restored:
+                    session.restored.discard(self._server_id)
+                    await self._open_aside(session_id, session.capabilities)
             else:
                 session_id = await self._open_once((session.id, self._server_id), session.capabilities)
-                session.upstream_ids[self._server_id] = session_id
+                session.bind(self._server_id, session_id)
             level = session.log_level
             if level is not None and session.levels_sent.get(self._server_id) != level:
                 session.levels_sent[self._server_id] = level
@@ -398,9 +401,7 @@ class LegacyHttpUpstream:
     def _forget_session(self, outgoing: Outgoing, session_id: bytes) -> None:
         """Forget a session that is gone, unless another request has replaced it by now."""
         if outgoing.session is not None:
-            if outgoing.session.upstream_ids.get(self._server_id) == session_id:
-                outgoing.session.upstream_ids.pop(self._server_id)
-                outgoing.session.levels_sent.pop(self._server_id, None)
+            outgoing.session.unbind(self._server_id, session_id)
             return
         key = (outgoing.principal.subject, outgoing.capabilities)
         if self._shared.get(key) == session_id:
@@ -428,12 +429,14 @@ class LegacyHttpUpstream:
         session_id = response.session_id
         self._version = _negotiated(message) or self._version
         await self._post(session_id, envelope.notification("notifications/initialized"))
-        if session_id is not None and capabilities not in (b"{}", b""):
-            await self._open_aside(session_id)
+        if session_id is not None:
+            await self._open_aside(session_id, capabilities)
         return session_id, message
 
-    async def _open_aside(self, session_id: bytes) -> None:
+    async def _open_aside(self, session_id: bytes, capabilities: bytes) -> None:
         """Open the session's own stream: a server may ask its client for something there. Many offer none."""
+        if session_id in self._asides or capabilities in (b"{}", b""):
+            return
         try:
             async with asyncio.timeout(ASIDE_SECONDS):
                 response = await self._exchange.send("GET", self._head(session_id), b"")

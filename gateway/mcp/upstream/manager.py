@@ -15,7 +15,7 @@ from gateway.mcp.upstream.sse import SseUpstream
 from gateway.mcp.upstream.stdio import StdioUpstream
 
 if TYPE_CHECKING:
-    from gateway.mcp.sessions import LegacySession
+    from gateway.mcp.session import LegacySession
     from registry.core.clock import Clock
     from registry.core.egress import Egress
     from registry.servers.connection import Connection

@@ -26,7 +26,7 @@ from gateway.mcp.upstream.port import Answer, NotSent, OutcomeUnknown, Outgoing,
 if TYPE_CHECKING:
     from asyncio import Task
 
-    from gateway.mcp.sessions import LegacySession
+    from gateway.mcp.session import LegacySession
 
 MAX_NOTICES = 256
 """Notices of one request that wait for its client; more are dropped, the answer never is."""

@@ -17,7 +17,7 @@ from gateway.mcp import protocol
 from gateway.mcp.envelope import Message, Params, ProtocolError, decode_error, decode_tool_result
 
 if TYPE_CHECKING:
-    from gateway.mcp.sessions import LegacySession
+    from gateway.mcp.session import LegacySession
     from registry.identity.principal import Principal
 
 

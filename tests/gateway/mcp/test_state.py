@@ -1,4 +1,4 @@
-"""What the data path keeps or gives away: sessions, request states, records, flights. Nothing opens for another."""
+"""What the data path keeps or gives away: request states, records, flights. Nothing opens for another."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from gateway.mcp.envelope import Message, ProtocolError, decode_text, encode
 from gateway.mcp.flights import ClientGone, Flight, Flights
 from gateway.mcp.records import Recorder
 from gateway.mcp.request_state import LIFETIME_SECONDS, MARK, RequestStates
-from gateway.mcp.sessions import IN_MEMORY, LegacySession, LegacySessions
-from gateway.mcp.sessions import LIFETIME_SECONDS as SESSION_SECONDS
 from gateway.mcp.upstream.port import Answer
 from registry.core.security import Sealer
 from registry.usage.calls import Call
@@ -29,87 +27,6 @@ from tests.support.clock import SettableClock
 MASTER = b"m" * 32
 OWNER = principal()
 OTHERS = [principal(user="u2"), principal(key_id=7), principal(user="u1 "), principal(user="user:u1")]
-
-
-# -- sessions
-
-
-def sessions(clock: SettableClock | None = None, ended: list[LegacySession] | None = None) -> LegacySessions:
-    return LegacySessions(Sealer(MASTER, "sessions"), clock or SettableClock(), (ended or []).append)
-
-
-@pytest.mark.parametrize("other", OTHERS)
-def test_a_session_is_nobody_elses(other: Any) -> None:
-    made = sessions()
-    session = made.open(OWNER, "2025-11-25", b"{}")
-    assert made.find(other, session.id) is None
-    assert made.find(OWNER, session.id) is not None
-    assert made.find(other, session.id) is None
-
-
-def test_an_altered_session_id_is_unknown() -> None:
-    made = sessions()
-    identifier = made.open(OWNER, "2025-11-25", b"{}").id
-    for place in range(len(identifier)):
-        for letter in "AB=/\x00ü":
-            altered = identifier[:place] + letter + identifier[place + 1 :]
-            assert altered == identifier or made.find(OWNER, altered) is None
-    for altered in ("", identifier[:-1], identifier + "A", identifier + "=", identifier[::-1], "\udcff"):
-        assert made.find(OWNER, altered) is None
-
-
-def test_an_expired_session_is_unknown_even_while_it_is_in_use() -> None:
-    clock = SettableClock()
-    made = sessions(clock)
-    used, unused = (made.open(OWNER, "2025-11-25", b"{}").id for _ in range(2))
-    assert made.find(OWNER, used) is not None
-    clock.advance(SESSION_SECONDS + 1)
-    assert made.find(OWNER, used) is None
-    assert made.find(OWNER, unused) is None
-
-
-def test_an_ended_session_stays_ended_however_its_id_is_spelt() -> None:
-    made = sessions()
-    for length in range(4):
-        opened = made.open(OWNER, "2025-11-25", b"{" + b" " * length + b"}")
-        session = made.find(OWNER, opened.id)
-        assert session is not None
-        made.end(OWNER, session)
-        assert made.find(OWNER, opened.id) is None
-        body = opened.id.rstrip("=")
-        for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_":
-            assert made.find(OWNER, body[:-1] + letter + opened.id[len(body) :]) is None
-
-
-def test_abandoned_sessions_cost_nothing_and_used_ones_are_bounded() -> None:
-    made = sessions()
-    for _ in range(100_000):
-        made.open(OWNER, "2025-11-25", b"{}")
-    assert made.in_use() == []
-    for _ in range(IN_MEMORY + 500):
-        made.find(OWNER, made.open(OWNER, "2025-11-25", b"{}").id)
-    assert len(made.in_use()) == IN_MEMORY
-
-
-def test_what_is_known_of_ended_sessions_is_forgotten_in_time() -> None:
-    clock = SettableClock()
-    made = sessions(clock)
-    for _ in range(2000):
-        made.end(OWNER, made.open(OWNER, "2025-11-25", b"{}"))
-        clock.advance(SESSION_SECONDS / 100)
-    assert len(made._ended) <= 102
-
-
-def test_requests_to_a_client_are_bounded_and_answered_once() -> None:
-    made = sessions()
-    session = made.open(OWNER, "2025-11-25", b"{}")
-    heard: list[Message] = []
-    asked = [session.expect(heard.append) for _ in range(500)]
-    assert len(set(asked)) == 500
-    assert not session.hear(Message("2.0", id=msgspec.Raw(asked[0])))
-    assert session.hear(Message("2.0", id=msgspec.Raw(asked[-1])))
-    assert not session.hear(Message("2.0", id=msgspec.Raw(asked[-1])))
-    assert len(heard) == 1
 
 
 # -- request states

@@ -182,10 +182,10 @@ async def test_unused_streams_are_closed_when_another_opens(
     await answered(upstream, call(ANN))
     clock.advance(sse.IDLE_SECONDS + 1)
     await answered(upstream, call(BOB))
-    assert set(upstream._sessions) == {"user:bob"}
+    assert set(upstream._sessions) == {"user:bob {}"}
     monkeypatch.setattr(sse, "MAX_SESSIONS", 1)
     await answered(upstream, call(ANN))
-    assert set(upstream._sessions) == {"user:ann"}
+    assert set(upstream._sessions) == {"user:ann {}"}
     assert len(upstream._alive) == 1
 
 

@@ -1,0 +1,1 @@
+"""Approvals: which calls wait for a person, those that wait, and what was decided."""
