@@ -80,7 +80,7 @@ class CallUnderWay:
         )
         self._keeping.flights.take_off(flight)
         if request.session is not None:
-            request.session.calls[request.id] = flight
+            request.session.take_off(request.id, flight)
         # Admission may have waited for something, and nothing ends a call that has not taken off.
         self._keeping.recheck(self._attempt)
 

@@ -210,7 +210,11 @@ class Handler:
         capabilities = session.capabilities
         level = session.log_level
         request = Request(principal, view, message, params, False, session, given, capabilities, receive, size, level)
-        answer = await self._router.handle(request)
+        session.arrive(request.id)
+        try:
+            answer = await self._router.handle(request)
+        finally:
+            session.answered(request.id)
         if answer.stream is not None and not answer.large:
             answer.stream = session.replay.record(answer.stream)
         return answer

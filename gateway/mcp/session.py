@@ -64,6 +64,7 @@ class LegacySession:
     """
 
     __slots__ = (
+        "_arrived",
         "_expected",
         "_left",
         "_left_before",
@@ -106,7 +107,8 @@ class LegacySession:
         self.restored: set[str] = set()
         """Servers whose session was opened by another process, or before a restart."""
         self.calls: dict[bytes, Flight] = {}
-        """Calls under way by request id, so that `notifications/cancelled` finds them."""
+        """Calls under way by request id, so that `notifications/cancelled` finds them. See `arrive`."""
+        self._arrived: dict[bytes, bool] = {}
         self.log_level: str | None = None
         """Servers are told when they are next asked something."""
         self.levels_sent: dict[str, str] = {}
@@ -202,11 +204,26 @@ class LegacySession:
             self._leave(identifier, encode({"id": answer.id, **part}))
         return False
 
+    def arrive(self, identifier: bytes) -> None:
+        """A request is here; until it has taken off as a call, that it is given up is remembered."""
+        self._arrived[identifier] = False
+
+    def take_off(self, identifier: bytes, flight: Flight) -> None:
+        self.calls[identifier] = flight
+        if self._arrived.get(identifier):
+            flight.end(ClientGone())
+
+    def answered(self, identifier: bytes) -> None:
+        """What there is to wait for in a request that had arrived is over, or has taken off."""
+        self._arrived.pop(identifier, None)
+
     def give_up(self, identifier: bytes) -> None:
         """The client no longer waits for a request of its own."""
         flight = self.calls.get(identifier)
         if flight is not None:
             flight.end(ClientGone())
+        elif identifier in self._arrived:
+            self._arrived[identifier] = True
         else:
             self._leave(identifier, b"{}")
 
@@ -229,7 +246,7 @@ class LegacySession:
 
     def _collect(self, name: str, sealed: str) -> None:
         identifier = name.removeprefix(LEFT).encode()
-        if identifier in self.calls:
+        if identifier in self.calls or identifier in self._arrived:
             self.give_up(identifier)
         elif identifier in self._expected:
             with suppress(SealBroken, msgspec.DecodeError):

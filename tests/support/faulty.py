@@ -109,6 +109,8 @@ class Faulty:
     notifications: list[dict[str, Any]] = field(default_factory=list)
     answers: list[dict[str, Any]] = field(default_factory=list)
     """What clients answered to requests of this server."""
+    calls: int = 0
+    """How many calls of tools arrived."""
     given_up: int = 0
     connections: set[asyncio.StreamWriter] = field(default_factory=set)
     sessions: int = 0
@@ -142,6 +144,7 @@ class Faulty:
             while (request := await _read(reader)) is not None:
                 head, body = request
                 self.requests.append(head + body)
+                self.calls += b'"tools/call"' in body
                 await self._tell()
                 await self._deal_with(head, body, reader, writer)
                 await self._tell()

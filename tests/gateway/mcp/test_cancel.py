@@ -27,7 +27,7 @@ TOOLS = {"hang": FAULTS["hang"], "hang_after_head": FAULTS["hang_after_head"], "
 
 
 async def under_way(server: Faulty, count: int) -> None:
-    await server.until(lambda: sum(b"tools/call" in request for request in server.requests) >= count)
+    await server.until(lambda: server.calls >= count)
 
 
 def given_up(server: Faulty, count: int) -> bool:
