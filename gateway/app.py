@@ -44,6 +44,7 @@ from gateway.mcp.notices import Notices
 from gateway.mcp.own import own_server
 from gateway.mcp.policies.approval import ApprovalPolicy
 from gateway.mcp.policies.budget import BudgetPolicy
+from gateway.mcp.policies.canary import CanaryPolicy
 from gateway.mcp.policies.permission import PermissionPolicy
 from gateway.mcp.policies.pinning import PinningPolicy
 from gateway.mcp.policies.rate import MemoryBuckets, RatePolicy, parse_call_limits
@@ -96,6 +97,7 @@ from registry.emergency.switch import EmergencySwitch
 from registry.health.service import HealthService
 from registry.identity.first_run import FirstRun, Preset, ensure_first_run, operator_token
 from registry.identity.service import IdentityService
+from registry.incidents.service import IncidentService
 from registry.migrations.runner import migrate
 from registry.openapi.service import OpenApiImport
 from registry.pins.judge import Judge
@@ -258,6 +260,7 @@ class Application:
             stop,
             PinningPolicy(),
             sizes,
+            CanaryPolicy(lambda org_id: catalog.of(org_id).secrets, IncidentService(self.database, services.audit)),
             *self._rate_limits(),
             approval,
             BudgetPolicy(self._desk),

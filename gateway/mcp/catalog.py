@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 from gateway.mcp import protocol
 from gateway.mcp.definitions import Definition, read_definition
 from gateway.mcp.envelope import ProtocolError, encode
+from gateway.mcp.secrets import Secrets
 from gateway.mcp.shaping import Shaping, shape
 from gateway.mcp.uri_templates import UriTemplate
 from registry.identity.permissions import PUBLIC
@@ -212,6 +213,14 @@ class OrgCatalog:
         self._set_entries: dict[str, list[Entry]] = {}
         self._ttl_ms = ttl_seconds * 1000
         self._views: OrderedDict[tuple[str, str], View] = OrderedDict()
+        self._secrets: Secrets | None = None
+
+    @property
+    def secrets(self) -> Secrets:
+        """The stored secrets of the servers."""
+        if self._secrets is None:
+            self._secrets = Secrets(server.connection for server in self.servers.values())
+        return self._secrets
 
     def view(self, slug: str | None, principal: Principal, *, curated: bool = False) -> View | None:
         """What `principal` sees at `/mcp` (`slug` is `None`), or at the address of one server or, if `curated`, set.
