@@ -121,7 +121,7 @@ class McpEndpoint(Generic[A]):
         message = await receive()
         body: bytes = message.get("body", b"")
         if len(body) > self._max_body_bytes:
-            raise _TooLarge(more=True)
+            raise _TooLarge(more=bool(message.get("more_body")))
         if not message.get("more_body"):
             return body
         pieces, size = [body], len(body)
