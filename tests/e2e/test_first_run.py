@@ -222,8 +222,15 @@ def test_a_stdio_child_sees_its_registered_environment_only(everything_package: 
 
 def servers_below(gateway: RunningGateway) -> list[int]:
     """Pids of the reference server's processes."""
-    commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in descendants(gateway.pid)}
-    return [pid for pid, command in commands.items() if b"server-everything" in command]
+    return [pid for pid in descendants(gateway.pid) if b"server-everything" in command_line(pid)]
+
+
+def command_line(pid: int) -> bytes:
+    """How a process was started; empty when it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def test_the_end_of_the_gateway_is_the_end_of_its_children(everything_package: NpmPackage, tmp_path: Path) -> None:

@@ -61,19 +61,19 @@ class Offer:
     async def change_tools(self) -> None:
         self.changed_tools = not self.changed_tools
         await self._publish(ToolsListChanged())
-        for session in self.sessions.values():
+        for session in tuple(self.sessions.values()):
             await session.line.send_tool_list_changed()
 
     async def change_prompts(self) -> None:
         self.changed_prompts = not self.changed_prompts
         await self._publish(PromptsListChanged())
-        for session in self.sessions.values():
+        for session in tuple(self.sessions.values()):
             await session.line.send_prompt_list_changed()
 
     async def update_resource(self, uri: str) -> None:
         self.versions += 1
         await self._publish(ResourceUpdated(uri=uri))
-        for session in self.sessions.values():
+        for session in tuple(self.sessions.values()):
             if uri in session.watched:
                 await session.line.send_resource_updated(uri)
 
