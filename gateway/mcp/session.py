@@ -9,7 +9,7 @@ Neighbour: `gateway.mcp.sessions` opens, finds and ends sessions.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -61,6 +61,7 @@ class LegacySession:
         mark: tells the requests that this process sends to clients from those of others.
         sealer: seals what the record holds of secrets, with `key` as associated data.
         changed: is told the key when there is something to save.
+        look: takes in what is stored now.
     """
 
     __slots__ = (
@@ -68,6 +69,7 @@ class LegacySession:
         "_expected",
         "_left",
         "_left_before",
+        "_look",
         "_numbers",
         "_prefix",
         "_sealer",
@@ -83,6 +85,7 @@ class LegacySession:
         "renewed",
         "replay",
         "restored",
+        "seen_at",
         "subject",
         "subscriptions",
         "upstream_ids",
@@ -91,7 +94,15 @@ class LegacySession:
     )
 
     def __init__(
-        self, identifier: str, agreed: Agreed, *, key: str, mark: str, sealer: Sealer, changed: Callable[[str], None]
+        self,
+        identifier: str,
+        agreed: Agreed,
+        *,
+        key: str,
+        mark: str,
+        sealer: Sealer,
+        changed: Callable[[str], None],
+        look: Callable[[LegacySession], Awaitable[None]],
     ) -> None:
         self.id = identifier
         self.key = key
@@ -101,6 +112,7 @@ class LegacySession:
         self.expires = agreed.expires
         self.renewed = 0.0
         self.used = True
+        self.seen_at = float("-inf")
         self.record = SessionRecord(lambda: changed(key))
         self.upstream_ids: dict[str, bytes | None] = {}
         """Upstream session id per server id; `None` where that server keeps no sessions. Changed by `bind` alone."""
@@ -118,6 +130,7 @@ class LegacySession:
         """Resources whose changes the client wants to hear of: its URI by server id and the server's own URI."""
         self.replay = Replay(agreed.version)
         self._sealer = sealer
+        self._look = look
         self._prefix = _OURS + mark.encode() + b"-"
         self._expected: dict[bytes, Callable[[Message], None]] = {}
         self._numbers = itertools.count(1)
@@ -125,6 +138,12 @@ class LegacySession:
         self._left_before: list[str] = []
 
     # -- what is written down
+
+    async def knows(self, server_id: str) -> bool:
+        """Whether there is a session at a server; where none is known here, another process may just have opened it."""
+        if server_id not in self.upstream_ids:
+            await self._look(self)
+        return server_id in self.upstream_ids
 
     def bind(self, server_id: str, upstream_id: bytes | None) -> None:
         """Note the session at a server."""

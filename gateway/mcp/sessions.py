@@ -222,8 +222,15 @@ class LegacySessions:
         if (stored is None and agreed.expires <= now) or (stored is not None and ENDED in stored):
             return None
         session = LegacySession(
-            identifier, agreed, key=key, mark=self._mark, sealer=self._sealer, changed=self._changed
+            identifier,
+            agreed,
+            key=key,
+            mark=self._mark,
+            sealer=self._sealer,
+            changed=self._changed,
+            look=self._look,
         )
+        session.seen_at = self._clock.monotonic()
         session.renewed = agreed.expires - self._idle_seconds
         session.expires = now + self._idle_seconds
         self._live[agreed.subject, identifier] = self._by_key[key] = session
@@ -232,8 +239,16 @@ class LegacySessions:
             self._forget_one()
         return session
 
+    async def _look(self, session: LegacySession) -> None:
+        if self._clock.monotonic() - session.seen_at < GATHER_SECONDS:
+            return
+        session.seen_at = self._clock.monotonic()
+        stored = await self._load(session.key)
+        if stored is not None:
+            self._take(session, stored)
+
     async def _load(self, key: str) -> Fields | None:
-        if key in self._unsaved:
+        if key in self._unsaved and key not in self._by_key:
             # It was forgotten here before it could be saved.
             return dict(self._unsaved[key].record.fields)
         if self._clock.monotonic() < self._away_until:

@@ -118,13 +118,16 @@ class RunningGateway:
         data_dir: its data directory; a second gateway started on the same one finds what the first left.
         port: given when a test wants the same address back.
         env: further variables of its environment.
+        args: further arguments of `serve`.
     """
 
     running: ClassVar[list[RunningGateway]] = []
     ended: ClassVar[list[RunningGateway]] = []
     """For the report of a failure, whose reader empties `ended`: one that a failing set-up stopped is in it."""
 
-    def __init__(self, data_dir: Path, *, port: int | None = None, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, data_dir: Path, *, port: int | None = None, env: Mapping[str, str] | None = None, args: Sequence[str] = ()
+    ) -> None:
         self.data_dir = data_dir
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -132,6 +135,7 @@ class RunningGateway:
         self.home.mkdir(exist_ok=True)
         log = self.home / f"gateway-{len(list(self.home.glob('gateway-*.log')))}.log"
         argv = [sys.executable, "-m", "gateway", "serve", "--port", str(self.port), "--data-dir", str(data_dir)]
+        argv += args
         clean = plain_environment(self.home, PYTHONPATH=str(CHECKOUT), PYTHONUNBUFFERED="1", **dict(env or {}))
         self.child = Child("the gateway", argv, log=log, env=clean, cwd=self.home)
         self.child.wait_until(self._ready)

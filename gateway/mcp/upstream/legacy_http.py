@@ -356,7 +356,7 @@ class LegacyHttpUpstream:
     async def _session(self, outgoing: Outgoing) -> bytes | None:
         session = outgoing.session
         if session is not None:
-            if self._server_id in session.upstream_ids:
+            if self._server_id in session.upstream_ids or await session.knows(self._server_id):
                 session_id = session.upstream_ids[self._server_id]
                 if session_id is not None and self._server_id in session.restored:
                     session.restored.discard(self._server_id)

@@ -230,6 +230,34 @@ async def test_two_that_open_a_session_at_a_server_at_once_agree_on_the_first(ho
     assert session.upstream_ids == {"s1": b"new"}
 
 
+async def test_one_that_hears_of_another_session_before_it_saved_its_own_adopts_that(house: House) -> None:
+    here, there = house.process(), house.process()
+    session = await opened(here)
+    abroad = await found(there, session.id)
+    session.bind("s1", b"mine")
+    await here.save()
+    abroad.bind("s1", b"theirs")
+    await there.poll()
+    await there.save()
+    await here.poll()
+    assert abroad.upstream_ids == session.upstream_ids == {"s1": b"mine"}
+
+
+async def test_before_a_session_at_a_server_is_opened_others_are_asked_for_it(house: House) -> None:
+    here, there = house.process(), house.process()
+    session = await opened(here)
+    abroad = await found(there, session.id)
+    session.bind("s1", b"mine")
+    await here.save()
+    house.clock.advance(0.1)
+    assert await abroad.knows("s1")
+    assert abroad.upstream_ids == {"s1": b"mine"}
+    assert not await abroad.knows("s2")
+    house.shelf.away = True
+    house.clock.advance(0.1)
+    assert not await abroad.knows("s2")
+
+
 async def test_changes_in_one_process_arrive_in_the_other(house: House) -> None:
     here, there = house.process(), house.process()
     session = await opened(here)
