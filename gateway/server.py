@@ -11,6 +11,7 @@ import uvloop
 
 from gateway.app import Application
 from gateway.edge import GuardedHttp
+from gateway.workers import Workers
 from registry.core.errors import GatehouseError
 from registry.core.logs import configure_logs
 
@@ -25,8 +26,23 @@ BACKLOG = 4096
 class _Server(uvicorn.Server):
     """uvicorn's server; the application hears of the end before its connections are waited for."""
 
-    def __init__(self, application: Application, config: uvicorn.Config) -> None:
-        super().__init__(config)
+    def __init__(self, application: Application) -> None:
+        super().__init__(
+            uvicorn.Config(
+                application,
+                http=GuardedHttp,
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                # Who may say where a request came from is a setting of ours; uvicorn would believe any loopback peer.
+                proxy_headers=False,
+                server_header=False,
+                backlog=BACKLOG,
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=DRAIN_SECONDS,
+            )
+        )
         self._application = application
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -48,29 +64,59 @@ class PortTaken(GatehouseError):
     title = "Port taken"
 
 
-async def _serve(settings: Settings, host: str, listening: socket.socket) -> int:
-    application = Application(settings, host, listening.getsockname()[1])
+class LimitsNeedRedis(GatehouseError):
+    code = "LIMITS_NEED_REDIS"
+    title = "Limits need Redis"
+
+
+async def _prepare(application: Application, settings: Settings) -> None:
     made = await application.prepare()
-    server = _Server(
-        application,
-        uvicorn.Config(
-            application,
-            http=GuardedHttp,
-            ws="none",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            # Who may say where a request came from is a setting of ours; uvicorn would believe any loopback peer.
-            proxy_headers=False,
-            server_header=False,
-            backlog=BACKLOG,
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=DRAIN_SECONDS,
-        ),
-    )
     print(_welcome(settings, application.url, made), flush=True)
+
+
+async def _serve(application: Application, listening: socket.socket, lifeline: int | None = None) -> int:
+    server = _Server(application)
+
+    def orphaned() -> None:
+        server.should_exit = True
+        asyncio.get_running_loop().remove_reader(lifeline)
+
+    if lifeline is not None:
+        asyncio.get_running_loop().add_reader(lifeline, orphaned)
     await server.serve(sockets=[listening])
     return 0 if server.started else 1
+
+
+def _alone(settings: Settings, host: str, listening: socket.socket) -> int:
+    async def run() -> int:
+        application = Application(settings, host, listening.getsockname()[1])
+        await _prepare(application, settings)
+        return await _serve(application, listening)
+
+    with _loop() as runner:
+        return runner.run(run())
+
+
+def _with_workers(settings: Settings, host: str, listening: socket.socket, number: int) -> int:
+    async def prepare() -> None:
+        application = Application(settings, host, listening.getsockname()[1])
+        await _prepare(application, settings)
+        await application.database.close()
+
+    async def run(lifeline: int) -> int:
+        return await _serve(Application(settings, host, listening.getsockname()[1]), listening, lifeline)
+
+    def work(lifeline: int) -> int:
+        with _loop() as runner:
+            return runner.run(run(lifeline))
+
+    with _loop() as runner:
+        runner.run(prepare())
+    return Workers(work, number, patience=2 * DRAIN_SECONDS).run()
+
+
+def _loop() -> asyncio.Runner:
+    return asyncio.Runner(loop_factory=uvloop.new_event_loop)
 
 
 def _welcome(settings: Settings, url: str, made: FirstRun | None) -> str:
@@ -96,7 +142,17 @@ def serve(settings: Settings, host: str, port: int, workers: int = 1) -> int:
 
     Args:
         workers: processes that share the port.
+
+    Raises:
+        PortTaken: somebody else listens there.
+        LimitsNeedRedis: limits were set that several processes can only keep together.
     """
     configure_logs(settings.log_level, settings.log_format)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(settings, host, _listen(host, port)))
+    if workers == 1:
+        return _alone(settings, host, _listen(host, port))
+    if settings.redis_url is None and (settings.calls_per_minute or settings.call_limits):
+        raise LimitsNeedRedis(
+            "GATEHOUSE_CALLS_PER_MINUTE and GATEHOUSE_CALL_LIMITS hold for several workers together only with "
+            "GATEHOUSE_REDIS_URL: set it, leave the limits out, or start one worker."
+        )
+    return _with_workers(settings, host, _listen(host, port), workers)

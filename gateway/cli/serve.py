@@ -19,7 +19,7 @@ def serve(
     data_dir: Annotated[
         Path | None, typer.Option(help="Where everything is kept; GATEHOUSE_DATA_DIR, else ~/.gatehouse.")
     ] = None,
-    workers: Annotated[int, typer.Option(help="Processes; more than one needs GATEHOUSE_REDIS_URL.", min=1)] = 1,
+    workers: Annotated[int, typer.Option(help="Processes that share the port.", min=1)] = 1,
 ) -> None:
     """Run the gateway."""
     settings = read_settings(data_dir)

@@ -134,8 +134,8 @@ class CallUnderWay:
         keeping, request, attempt = self._keeping, self._request, self._attempt
         if self._flight is not None:
             keeping.flights.land(self._flight)
-            if request.session is not None and request.session.calls.get(request.id) is self._flight:
-                del request.session.calls[request.id]
+            if request.session is not None:
+                request.session.land(request.id, self._flight)
         attempt.bytes_out = size
         for policy in self._admitted:
             policy.settle(attempt, outcome)

@@ -106,8 +106,8 @@ class LegacySession:
         """Upstream session id per server id; `None` where that server keeps no sessions. Changed by `bind` alone."""
         self.restored: set[str] = set()
         """Servers whose session was opened by another process, or before a restart."""
-        self.calls: dict[bytes, Flight] = {}
-        """Calls under way by request id, so that `notifications/cancelled` finds them. See `arrive`."""
+        self.calls: dict[bytes, tuple[Flight, ...]] = {}
+        """Calls under way by request id, for `notifications/cancelled`; some clients use one id twice."""
         self._arrived: dict[bytes, bool] = {}
         self.log_level: str | None = None
         """Servers are told when they are next asked something."""
@@ -209,9 +209,14 @@ class LegacySession:
         self._arrived[identifier] = False
 
     def take_off(self, identifier: bytes, flight: Flight) -> None:
-        self.calls[identifier] = flight
+        self.calls[identifier] = (*self.calls.get(identifier, ()), flight)
         if self._arrived.get(identifier):
             flight.end(ClientGone())
+
+    def land(self, identifier: bytes, flight: Flight) -> None:
+        others = tuple(other for other in self.calls.pop(identifier, ()) if other is not flight)
+        if others:
+            self.calls[identifier] = others
 
     def answered(self, identifier: bytes) -> None:
         """What there is to wait for in a request that had arrived is over, or has taken off."""
@@ -219,17 +224,17 @@ class LegacySession:
 
     def give_up(self, identifier: bytes) -> None:
         """The client no longer waits for a request of its own."""
-        flight = self.calls.get(identifier)
-        if flight is not None:
-            flight.end(ClientGone())
+        if identifier in self.calls:
+            for flight in self.calls[identifier]:
+                flight.end(ClientGone())
         elif identifier in self._arrived:
             self._arrived[identifier] = True
         else:
             self._leave(identifier, b"{}")
 
     def give_up_all(self) -> None:
-        for flight in list(self.calls.values()):
-            flight.end(ClientGone())
+        for identifier in list(self.calls):
+            self.give_up(identifier)
 
     def tidy(self) -> None:
         """Drop what was left for others before the last time that this was called."""

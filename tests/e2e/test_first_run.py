@@ -210,6 +210,8 @@ def test_a_stdio_child_sees_its_registered_environment_only(everything_package: 
         assert set(seen) == {"PATH", "HOME", "LANG", "GIVEN"}
         assert seen["GIVEN"] == "yes"
         assert Path(seen["HOME"]) not in (gateway.home, gateway.data_dir)
+        # Another one comes and goes while the gateway looks at what the server offers.
+        gateway.child.wait_until(lambda: len(servers_below(gateway)) == 1)
         (server,) = servers_below(gateway)
         if os.getuid() == 0:
             assert Path(f"/proc/{server}").stat().st_uid != 0
@@ -233,7 +235,7 @@ def test_the_end_of_the_gateway_is_the_end_of_its_children(everything_package: N
         gateway.child.wait_until(lambda: {"one__echo", "two__echo"} <= set(agent.listed("tools")))
         assert agent.call("one__echo", message="x") == agent.call("two__echo", message="x") == "Echo: x"
         children = descendants(gateway.pid)
-        assert len(servers_below(gateway)) == 2
+        gateway.child.wait_until(lambda: len(servers_below(gateway)) == 2)
         assert gateway.stop() in (0, -signal.SIGTERM)
         assert [pid for pid in children if alive(pid)] == []
 

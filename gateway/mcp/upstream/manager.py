@@ -61,17 +61,17 @@ class Upstreams:
         self._made[connection.server_id] = _Made(connection, upstream)
         return upstream
 
-    def known(self, connection: Connection) -> Upstream | None:
-        made = self._made.get(connection.server_id)
-        return made.upstream if made is not None and made.connection == connection else None
-
     def make(
-        self, connection: Connection
+        self, connection: Connection, capabilities: bytes = b"{}"
     ) -> ModernHttpUpstream | LegacyHttpUpstream | SseUpstream | StdioUpstream | OpenApiUpstream:
-        """A new upstream that is the caller's to close."""
+        """A new upstream that is the caller's to close.
+
+        Args:
+            capabilities: what a child is told that its client can be asked for.
+        """
         match connection.transport:
             case "stdio":
-                return StdioUpstream(connection, self._stdio_user, self._clock)
+                return StdioUpstream(connection, self._stdio_user, self._clock, capabilities)
             case "sse":
                 return SseUpstream(connection, self._egress, self._clock)
             case "openapi":

@@ -139,14 +139,13 @@ class Prober:
         )
 
     async def _look_at_child(self, connection: Connection) -> Offer:
-        known = self._upstreams.known(connection)
-        child = known if isinstance(known, StdioUpstream) else self._upstreams.make(connection)
+        # A child of its own: the one that serves calls was told that its clients cannot be asked for anything.
+        child = self._upstreams.make(connection, encode(_CAPABILITIES))
         assert isinstance(child, StdioUpstream)
         try:
             return await self._read(child, connection, _decode_opening(await child.introduce()))
         finally:
-            if child is not known:
-                await child.close()
+            await child.close()
 
     async def _read(self, upstream: Upstream, connection: Connection, opening: _Opening) -> Offer:
         offered: list[Offered] = []

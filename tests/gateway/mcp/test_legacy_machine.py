@@ -35,7 +35,8 @@ class LegacySessionMachine(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.stack = AsyncExitStack()
         self.ended: set[str] = set()
-        self.number = 0
+        # Apart from the id that other requests have: one id is one request while it lasts.
+        self.number = 1000
 
     @initialize()
     def start(self) -> None:

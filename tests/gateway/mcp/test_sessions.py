@@ -204,7 +204,7 @@ async def test_an_end_is_known_everywhere(house: House) -> None:
     here, there, late = house.process(), house.process(), house.process()
     session = await opened(here)
     abroad = await found(there, session.id)
-    call = abroad.calls[b"1"] = flying()
+    abroad.take_off(b"1", call := flying())
     await here.end(session)
     assert await here.recall(OWNER, session.id) is None
     assert await late.recall(OWNER, session.id) is None
@@ -264,11 +264,34 @@ async def test_a_cancellation_reaches_the_process_that_has_the_call(house: House
     here, there = house.process(), house.process()
     session = await opened(here)
     abroad = await found(there, session.id)
-    call = session.calls[b"7"] = flying()
+    session.take_off(b"7", call := flying())
     abroad.give_up(b"7")
     await there.save()
     await here.poll()
     assert isinstance(call.failure, ClientGone)
+
+
+async def test_a_request_can_be_withdrawn_before_it_has_taken_off(house: House) -> None:
+    session = await opened(house.process())
+    session.arrive(b"7")
+    session.give_up(b"7")
+    session.take_off(b"7", call := flying())
+    assert isinstance(call.failure, ClientGone)
+    session.answered(b"7")
+    session.land(b"7", call)
+    session.take_off(b"7", again := flying())
+    assert again.failure is None
+
+
+async def test_of_two_calls_with_one_id_none_is_lost(house: House) -> None:
+    session = await opened(house.process())
+    first, second = flying(), flying()
+    session.take_off(b"1", first)
+    session.take_off(b"1", second)
+    session.land(b"1", second)
+    session.give_up(b"1")
+    assert isinstance(first.failure, ClientGone)
+    assert second.failure is None
 
 
 async def test_what_is_left_for_nobody_is_dropped(house: House) -> None:

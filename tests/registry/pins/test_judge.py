@@ -39,7 +39,10 @@ class House:
 
     async def look(self, server_id: str, offer: Offer) -> None:
         async with self.database.transaction() as session:
-            _, served = await self.servers.record_look(session, self.who, server_id, offer)
+            connection = await self.servers.connection(session, self.who, server_id)
+            found = await self.servers.record_look(session, self.who, connection, offer)
+            assert found is not None
+            _, served = found
             self.warnings = list(served.warnings)
 
     async def held(self, server_id: str) -> list[Pin]:
