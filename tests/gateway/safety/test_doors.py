@@ -1,4 +1,4 @@
-"""Every operation on pins and approvals, and `why`, by REST, as MCP tool and on the command line: one permission, one entry."""
+"""Every operation on pins, approvals and `why`, by REST, tool and command line: one permission, one entry."""
 
 from __future__ import annotations
 
