@@ -77,12 +77,12 @@ async def _prepare(application: Application, settings: Settings) -> None:
 async def _serve(application: Application, listening: socket.socket, lifeline: int | None = None) -> int:
     server = _Server(application)
 
-    def orphaned() -> None:
+    def orphaned(ended: int) -> None:
         server.should_exit = True
-        asyncio.get_running_loop().remove_reader(lifeline)
+        asyncio.get_running_loop().remove_reader(ended)
 
     if lifeline is not None:
-        asyncio.get_running_loop().add_reader(lifeline, orphaned)
+        asyncio.get_running_loop().add_reader(lifeline, orphaned, lifeline)
     await server.serve(sockets=[listening])
     return 0 if server.started else 1
 

@@ -67,7 +67,7 @@ async def legacy(
     # Nothing hurries a person but the question's own end; a client that gives up says so.
     flight = Flight(None, request.principal.org_id, math.inf, ClientGone)
     flights.take_off(flight)
-    session.calls[request.id] = flight
+    session.take_off(request.id, flight)
     try:
         future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         params = envelope.decode_params(encode(question(asked)))
@@ -83,7 +83,7 @@ async def legacy(
         raise (flight.reason() or error) from None
     finally:
         flights.land(flight)
-        session.calls.pop(request.id, None)
+        session.land(request.id, flight)
     try:
         if answer is None:
             raise asked

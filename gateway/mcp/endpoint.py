@@ -85,12 +85,13 @@ class McpEndpoint(Generic[A]):
             answer = Answer(status=202)
         except Unauthenticated as error:
             answer = _unauthenticated(error)
-        except _TooLarge:
+        except _TooLarge as error:
             failure = ProtocolError(
                 protocol.INVALID_REQUEST, f"The body is larger than {self._max_body_bytes} bytes.", status=413
             )
             answer = Answer(status=413, body=envelope.error(identifier, failure), headers=((b"connection", b"close"),))
-            await self._drain(receive)
+            if error.more:
+                await self._drain(receive)
         except GatehouseError as error:
             answer = _failed(error)
         except Exception:
@@ -116,11 +117,11 @@ class McpEndpoint(Generic[A]):
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         for name, value in scope["headers"]:
             if name == b"content-length" and (not value.isdigit() or int(value) > self._max_body_bytes):
-                raise _TooLarge
+                raise _TooLarge(more=True)
         message = await receive()
         body: bytes = message.get("body", b"")
         if len(body) > self._max_body_bytes:
-            raise _TooLarge
+            raise _TooLarge(more=bool(message.get("more_body")))
         if not message.get("more_body"):
             return body
         pieces, size = [body], len(body)
@@ -131,7 +132,7 @@ class McpEndpoint(Generic[A]):
             piece: bytes = message.get("body", b"")
             size += len(piece)
             if size > self._max_body_bytes:
-                raise _TooLarge
+                raise _TooLarge(more=bool(message.get("more_body")))
             pieces.append(piece)
         return b"".join(pieces)
 
@@ -146,7 +147,15 @@ class McpEndpoint(Generic[A]):
 
 
 class _TooLarge(Exception):
-    pass
+    """The body is larger than allowed.
+
+    Args:
+        more: some of it has not been read.
+    """
+
+    def __init__(self, *, more: bool) -> None:
+        super().__init__("too large")
+        self.more = more
 
 
 class HostRefused(Forbidden):
