@@ -28,6 +28,7 @@ from gateway.api.registry import servers as servers_api
 from gateway.api.registry import sets as sets_api
 from gateway.api.registry import tools as tools_api
 from gateway.api.registry import usage as usage_api
+from gateway.api.registry import why as why_api
 from gateway.api.shared import probes
 from gateway.api.shared.client import ClientAddress
 from gateway.api.shared.hosts import HostPolicy
@@ -63,6 +64,7 @@ from gateway.mcp.upstream.manager import Upstreams
 from gateway.mcp.upstream.probe import Prober
 from gateway.mcp.visits import Visits
 from gateway.mcp.watch import Watches
+from gateway.mcp.why import Explainer
 from mcp_tools.approvals import ApprovalTools
 from mcp_tools.audit import AuditTools
 from mcp_tools.budgets import BudgetTools
@@ -74,6 +76,7 @@ from mcp_tools.servers import ServerTools
 from mcp_tools.sets import SetTools
 from mcp_tools.tool import Tool, Toolbox
 from mcp_tools.usage import UsageTools
+from mcp_tools.why import WhyTools
 from registry.approvals.desk import ApprovalDesk
 from registry.approvals.rulebook import Rulebook
 from registry.approvals.service import ApprovalService
@@ -115,7 +118,9 @@ from registry.usage.log import Calls
 from registry.usage.service import CALLS_TABLE, UsageService
 
 if TYPE_CHECKING:
+    from mcp_tools.explanation import Explanation
     from registry.core.settings import Settings
+    from registry.identity.principal import Principal
     from registry.servers.connection import Connection, ServerOffer
     from registry.sets.members import SetOffer
 
@@ -255,15 +260,17 @@ class Application:
             Caps(settings.max_argument_bytes, settings.max_result_bytes), parse_size_limits(settings.size_limits)
         )
         approval = self._approval()
+        pinning, budget = PinningPolicy(), BudgetPolicy(self._desk)
+        self._explainer = Explainer(catalog, stop, pinning, approval, budget, self._rates_of)
         policies = [
             PermissionPolicy(),
             stop,
-            PinningPolicy(),
+            pinning,
             sizes,
             CanaryPolicy(lambda org_id: catalog.of(org_id).secrets, IncidentService(self.database, services.audit)),
             *self._rate_limits(),
             approval,
-            BudgetPolicy(self._desk),
+            budget,
         ]
         router = Router(
             catalog=catalog,
@@ -296,6 +303,16 @@ class Application:
         desk = ApprovalDesk(self.database, self._clock, self._services.audit, sealer, self._rulebook)
         return ApprovalPolicy(desk, Sealer(self._master, "approval-states"))
 
+    async def explain(self, principal: Principal, tool: str) -> Explanation:
+        """See `Explains`."""
+        return await self._explainer.explain(principal, tool)
+
+    def _rates_of(self, server: str, tool: str) -> str | None:
+        by_name = parse_call_limits(self._settings.call_limits)
+        limits = {"caller": self._settings.calls_per_minute, server: by_name.get(server), tool: by_name.get(tool)}
+        said = [f"{amount} calls a minute for {name}" for name, amount in limits.items() if amount]
+        return f"{'; '.join(said)}." if said else None
+
     def _rate_limits(self) -> list[RatePolicy]:
         settings = self._settings
         by_name = parse_call_limits(settings.call_limits)
@@ -315,6 +332,7 @@ class Application:
             *OpenApiTools(self.database, services.servers, self._imports).tools(),
             *SetTools(self.database, services.sets).tools(),
             *HealthTools(self.database, services.servers, services.health).tools(),
+            *WhyTools(self.database, services.identity, self).tools(),
             *PinTools(self.database, services.pins).tools(),
             *ApprovalTools(self.database, services.approvals).tools(),
             *EmergencyTools(self.database, services.emergency).tools(),
@@ -347,6 +365,7 @@ class Application:
             health_api.router(front, services.servers),
             tools_api.router(front, self.caller, url=self.url),
             tools_api.test_router(front, self.caller),
+            why_api.router(front, services.identity, self),
             pins_api.router(front, services.pins),
             approvals_api.router(front, services.approvals),
             budgets_api.router(front, services.budgets),

@@ -288,6 +288,14 @@ class IdentityService:
         )
         return IssuedKey(record, minted.text)
 
+    async def bearer_of(self, session: Session, principal: Principal, key_id: int) -> Principal:
+        """Whom a key makes of those who use it. Raises `NotFound` for a key that is not the principal's to see."""
+        principal.require("keys:read")
+        key = await queries.api_key(session, principal, key_id)
+        if key is None:
+            raise NotFound("API key not found")
+        return _principal(await session.get_one(User, key.user_id), key=key)
+
     async def revoke_key(self, session: Session, principal: Principal, key_id: int) -> None:
         """End a key at once. Raises `NotFound` for a key that is not the principal's to see."""
         principal.require("keys:manage")

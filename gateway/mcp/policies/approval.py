@@ -85,23 +85,22 @@ class ApprovalPolicy:
 
     def admit(self, attempt: Attempt) -> Awaitable[None] | None:
         """Raises `Asked`, or `ProtocolError` with APPROVAL_REQUIRED."""
-        entry, org_id = attempt.entry, attempt.principal.org_id
-        if entry is None or attempt.method != "tools/call" or not self._approvals.any_rule(org_id):
+        if attempt.method != "tools/call" or not self._approvals.any_rule(attempt.principal.org_id):
             return None
-        if attempt.never_held or (
-            attempt.server.slug == SLUG and entry.name in ("approvals_approve", "approvals_deny")
-        ):
+        rule, entry = self.holding(attempt), attempt.entry
+        if rule is None or entry is None:
             return None
-        rule = self.rule_for(attempt)
-        return None if rule is None else self._judge(attempt, prefixed(attempt.server.slug, entry.name), rule)
+        return self._judge(attempt, prefixed(attempt.server.slug, entry.name), rule)
 
     def settle(self, attempt: Attempt, outcome: str) -> None:
         """An approval is used up when the call passes, however it ends."""
 
-    def rule_for(self, attempt: Attempt) -> Rule | None:
-        """The rule that holds a call of a tool, if one does."""
+    def holding(self, attempt: Attempt) -> Rule | None:
+        """The rule that holds a call of a tool, if one does. Those that decide about calls are never held."""
         entry = attempt.entry
-        if entry is None:
+        if entry is None or attempt.never_held:
+            return None
+        if attempt.server.slug == SLUG and entry.name in ("approvals_approve", "approvals_deny"):
             return None
         hints = entry.definition.hints
         return self._approvals.rule_for(

@@ -1,4 +1,4 @@
-"""Every operation on pins and approvals by REST, as MCP tool and on the command line: one permission, one entry."""
+"""Every operation on pins, approvals and `why`, by REST, tool and command line: one permission, one entry."""
 
 from __future__ import annotations
 
@@ -97,6 +97,13 @@ OPERATIONS = (
         MANAGE,
         "approvals.rules.delete",
         arguments={"id": "{rule}"},
+    ),
+    Operation(
+        "tools_why",
+        ("GET", "/v1/tools/echo__say/why"),
+        ("why", "echo__say"),
+        "mcp:servers:read",
+        arguments={"tool": "echo__say"},
     ),
 )
 
@@ -235,7 +242,7 @@ def test_an_operation_needs_its_permission_and_leaves_its_entry(at: Scene, opera
 def test_every_tool_on_pins_and_approvals_is_in_the_list(scene: Scene) -> None:
     client = Modern(f"{scene.gateway.url}/mcp", scene.gateway.admin_key)
     names = (name.removeprefix("gatehouse__") for name in client.listed("tools"))
-    offered = {name for name in names if name.startswith(("pins_", "approvals_"))}
+    offered = {name for name in names if name.startswith(("pins_", "approvals_", "tools_"))}
     assert offered == {operation.tool for operation in OPERATIONS}
 
 
@@ -244,7 +251,7 @@ def test_every_route_on_pins_and_approvals_is_in_the_list(scene: Scene) -> None:
     served = {
         (method.upper(), path)
         for path, methods in paths.items()
-        if path.startswith(APPROVALS) or "/pins" in path
+        if path.startswith(APPROVALS) or "/pins" in path or path.endswith("/why")
         for method in methods
     }
     wanted = {
@@ -252,7 +259,7 @@ def test_every_route_on_pins_and_approvals_is_in_the_list(scene: Scene) -> None:
         for method, path in (operation.rest for operation in OPERATIONS)
     }
     assert {(method, path.replace("_id}", "}")) for method, path in served} == {
-        (method, path.replace("_id}", "}")) for method, path in wanted
+        (method, path.replace("_id}", "}").replace("echo__say", "{name}")) for method, path in wanted
     }
 
 
