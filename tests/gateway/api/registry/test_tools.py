@@ -125,7 +125,7 @@ async def test_what_cannot_be_called_is_refused(gateway: Running, upstream: dict
 async def test_a_policys_refusal_is_a_rest_error(
     gateway: Running, upstream: dict[str, Any], code: int, status: int, word: str
 ) -> None:
-    keeping = gateway.application.caller._router._keeping
+    keeping = gateway.application.path.caller._router._keeping
     refusal = ProtocolError(code, "Not now.", data={"limit": "daily"})
     object.__setattr__(keeping, "policies", [*keeping.policies, Refusing(refusal)])
     got, problem = await gateway.rest("POST", "/v1/tools/up__echo", {"text": "x"})
@@ -157,7 +157,7 @@ async def test_a_dead_server_is_unavailable(gateway: Running, tmp_path: Path) ->
 
 async def test_calls_are_recorded_with_the_request_id(gateway: Running, upstream: dict[str, Any]) -> None:
     seen: list[Any] = []
-    recorder = gateway.application.caller._router._keeping.recorder
+    recorder = gateway.application.path.caller._router._keeping.recorder
     write = recorder._sink
 
     async def watch(calls: Any) -> None:
