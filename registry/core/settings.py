@@ -65,6 +65,9 @@ class Settings(BaseSettings):
     admin_password: SecretStr | None = None
     admin_api_key: SecretStr | None = None
 
+    introspect_secret: SecretStr | None = None
+    """What whoever introspects tokens must show in `X-Introspect-Secret`; unset: nothing."""
+
     stdio_api: Literal["on", "off"] = "off"
     """`on`: registering a stdio command needs no proof of access to the machine."""
     stdio_user: str = "nobody"
@@ -88,6 +91,26 @@ class Settings(BaseSettings):
     size_limits: Names = ()
     """`NAME=ARGUMENT_BYTES/RESULT_BYTES` entries: other caps, by a server's slug or a tool's name."""
 
+    workspace_runtime: Literal["docker", "process", "off"] = "docker"
+    """What runs workspaces. `process` isolates nothing: it is for development, on one's own machine."""
+    workspace_image: str | None = None
+    """Tag of the image that workspaces are made of; unset: one of this version's, built at first use."""
+    workspace_base_image: str = "python:3.13-slim"
+    """What that image is built on: Debian or a relative of it."""
+    workspace_images: Names = ()
+    """Further images that may be asked for."""
+    workspace_network: Literal["none", "open"] = "none"
+    """What a workspace reaches whose creator does not say."""
+    workspaces_per_user: int = Field(default=20, ge=0)
+    """Workspaces that one user may have."""
+    workspace_idle_seconds: int = Field(default=1800, ge=0)
+    """After so long without a call a workspace sleeps until the next; 0: never."""
+    workspace_memory_mb: int = Field(default=1024, ge=64)
+    workspace_cpus: float = Field(default=1.0, gt=0)
+    workspace_pids: int = Field(default=256, ge=16)
+    """Processes and threads together."""
+    workspace_disk_mb: int = Field(default=2048, ge=16)
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "json"
 
@@ -100,7 +123,15 @@ class Settings(BaseSettings):
     catalog_ttl_seconds: int = Field(default=300, ge=1)
     """How long a client may keep a list, and how often a server's offer is read again."""
 
-    @field_validator("trusted_proxies", "allowed_hosts", "egress_allow", "call_limits", "size_limits", mode="before")
+    @field_validator(
+        "trusted_proxies",
+        "allowed_hosts",
+        "egress_allow",
+        "call_limits",
+        "size_limits",
+        "workspace_images",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

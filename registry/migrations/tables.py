@@ -15,6 +15,7 @@ from registry.servers import models as servers
 from registry.sessions import models as sessions
 from registry.sets import models as sets
 from registry.usage import models as usage
+from registry.workspaces import models as workspaces
 
 MODULES = (
     approvals,
@@ -31,5 +32,6 @@ MODULES = (
     sessions,
     sets,
     usage,
+    workspaces,
 )
 metadata = Base.metadata
