@@ -13,6 +13,7 @@ from gateway.mcp.upstream.openapi import OpenApiUpstream
 from gateway.mcp.upstream.port import Upstream
 from gateway.mcp.upstream.sse import SseUpstream
 from gateway.mcp.upstream.stdio import StdioUpstream
+from gateway.mcp.upstream.workspace import WorkspaceDoor, WorkspaceUpstream
 
 if TYPE_CHECKING:
     from gateway.mcp.session import LegacySession
@@ -32,11 +33,15 @@ class Upstreams:
 
     Args:
         stdio_user: see `Child.start`.
+        workspaces: opens workspaces; without it there are none.
     """
 
-    def __init__(self, egress: Egress, clock: Clock, *, stdio_user: str) -> None:
+    def __init__(
+        self, egress: Egress, clock: Clock, *, stdio_user: str, workspaces: WorkspaceDoor | None = None
+    ) -> None:
         self._egress = egress
         self._clock = clock
+        self._workspaces = workspaces
         self._local: dict[str, Upstream] = {}
         self._stdio_user = stdio_user
         self._made: dict[str, _Made] = {}
@@ -57,7 +62,11 @@ class Upstreams:
             if made.connection is connection or made.connection == connection:
                 return made.upstream
             self._retire(made.upstream)
-        upstream = self.make(connection)
+        upstream: Upstream
+        if connection.workspace_id is not None and self._workspaces is not None:
+            upstream = WorkspaceUpstream(connection, connection.workspace_id, self._workspaces)
+        else:
+            upstream = self.make(connection)
         self._made[connection.server_id] = _Made(connection, upstream)
         return upstream
 
