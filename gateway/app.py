@@ -20,6 +20,7 @@ from gateway.wiring.facade import routers
 from gateway.wiring.ground import Ground
 from gateway.wiring.services import Services
 from gateway.wiring.tools import own_tools
+from gateway.wiring.workspaces import Workspaces
 from registry.core.version import VERSION
 from registry.identity.first_run import FirstRun, Preset, ensure_first_run
 from registry.migrations.runner import migrate
@@ -43,11 +44,14 @@ class Application:
         self.database = ground.database
         self._services = services = Services.make(ground)
         self._authenticator = Authenticator(ground.database, services.identity, ground.events, ground.clock)
-        self.path = DataPath(ground, services, self._authenticator)
-        self.path.offer(own_tools(ground, services, self.path))
+        self.workspaces = Workspaces(ground, services)
+        self.path = DataPath(ground, services, self._authenticator, self.workspaces.lifecycle)
+        self.workspaces.pay_from(self.path.desk)
+        self.path.offer(own_tools(ground, services, self.path, self.workspaces))
         self._ready = False
         api = create_api(
-            routers(ground, services, self.path, self._authenticator, lambda: self._ready), version=VERSION
+            routers(ground, services, self.path, self.workspaces, self._authenticator, lambda: self._ready),
+            version=VERSION,
         )
         self._api = behind_edge(api, settings, host)
 
@@ -68,6 +72,7 @@ class Application:
 
     async def start(self) -> None:
         await self.path.start()
+        self.workspaces.start()
         self._ready = True
 
     def drain(self) -> None:
@@ -78,13 +83,14 @@ class Application:
     async def stop(self) -> None:
         self.drain()
         await self.path.stop()
+        await self.workspaces.stop()
         await self._authenticator.close()
         await self.ground.egress.close()
         await self.database.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            address = address_of(scope["path"])
+            address = address_of(scope["path"], scope["query_string"])
             if address is not None:
                 await self.path.mcp.serve(address, scope, receive, send)
                 return

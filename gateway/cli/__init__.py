@@ -29,6 +29,7 @@ from gateway.cli.sets import sets
 from gateway.cli.stdio import stdio
 from gateway.cli.tools import call, tools
 from gateway.cli.why import why
+from gateway.cli.workspaces import workspaces
 from registry.core.errors import GatehouseError
 
 __all__ = ["main"]
@@ -52,6 +53,7 @@ app.add_typer(emergency, name="emergency")
 app.add_typer(pins, name="pins")
 app.add_typer(approvals, name="approvals")
 app.add_typer(audit, name="audit")
+app.add_typer(workspaces, name="workspaces")
 app.command()(call)
 app.command()(why)
 app.command()(doctor)

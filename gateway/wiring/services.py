@@ -13,6 +13,7 @@ from registry.budgets.service import BudgetService
 from registry.core.security import Sealer, derive_key
 from registry.emergency.service import EmergencyService
 from registry.health.service import HealthService
+from registry.identity.directory import Directory
 from registry.identity.service import IdentityService
 from registry.openapi.service import OpenApiImport
 from registry.pins.judge import Judge
@@ -22,6 +23,7 @@ from registry.servers.service import ServerService
 from registry.sets.service import SetService
 from registry.usage.log import Calls
 from registry.usage.service import CALLS_TABLE, UsageService
+from registry.workspaces.queries import workspace_slugs
 
 if TYPE_CHECKING:
     from gateway.wiring.ground import Ground
@@ -35,6 +37,7 @@ class Services:
     audit_log: AuditLog
     verifier: AuditVerifier
     identity: IdentityService
+    directory: Directory
     servers: ServerService
     sets: SetService
     usage: UsageService
@@ -59,12 +62,15 @@ class Services:
             audit,
             pinning=Judge(clock, audit),
             stdio_without_proof=settings.stdio_api == "on",
+            other_slugs=workspace_slugs,
         )
+        identity = IdentityService(clock, audit, master, access_token_minutes=settings.access_token_minutes)
         return cls(
             audit=audit,
             audit_log=AuditLog(database, [Changes(), Calls()]),
             verifier=AuditVerifier(database, clock, audit_key, tables, own=[usage.chain]),
-            identity=IdentityService(clock, audit, master, access_token_minutes=settings.access_token_minutes),
+            identity=identity,
+            directory=Directory(clock, audit, identity),
             servers=servers,
             sets=SetService(clock, audit),
             usage=usage,

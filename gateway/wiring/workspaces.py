@@ -1,0 +1,106 @@
+"""Workspaces: the engine that runs them, the records of them, and what keeps the two alike; with their beginning."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol, TypeVar
+from urllib.parse import quote
+
+from registry.budgets.errors import BudgetExceeded
+from registry.core.errors import Unavailable
+from registry.core.security import derive_key
+from registry.core.version import VERSION
+from registry.identity.events import CredentialsChanged
+from registry.workspaces.console import Console
+from registry.workspaces.engine import ContainerEngine, Shape
+from registry.workspaces.events import WorkspaceWanted
+from registry.workspaces.lifecycle import Lifecycle
+from registry.workspaces.service import Terms, WorkspaceService
+from registry.workspaces.sweep import Sweep
+from workspace_runtime.runtime import Limits
+
+if TYPE_CHECKING:
+    from gateway.wiring.ground import Ground
+    from gateway.wiring.services import Services
+    from registry.core.settings import Settings
+    from workspace_runtime.runtime import Runtime
+
+P = TypeVar("P", bound=asyncio.Protocol)
+MEGABYTE = 1024 * 1024
+
+
+class Minutes(Protocol):
+    """What container minutes are paid from."""
+
+    async def spend_minutes(self, org_id: str, user_id: str, server_id: str, minutes: float) -> None:
+        """Raises `BudgetExceeded`, or `Unavailable` when nobody can tell."""
+        ...
+
+
+class Workspaces:
+    """Everything about workspaces that is made once."""
+
+    def __init__(self, ground: Ground, services: Services) -> None:
+        settings, database, clock = ground.settings, ground.database, ground.clock
+        self._url = ground.url
+        self._minutes: Minutes | None = None
+        self.engine = ContainerEngine(_runtime(settings), _shape(settings, ground.master), clock)
+        terms = Terms(
+            per_user=settings.workspaces_per_user,
+            images=frozenset(settings.workspace_images),
+            network=settings.workspace_network,
+        )
+        self.service = WorkspaceService(clock, services.audit, self.engine, terms)
+        self.console = Console(database, self.service, self.engine, services.audit)
+        self.lifecycle = Lifecycle(database, self.engine, clock, self._charge)
+        self._sweep = Sweep(database, self.engine, self.lifecycle, clock, idle_seconds=settings.workspace_idle_seconds)
+        self._offered = settings.workspace_runtime != "off"
+        ground.events.subscribe(WorkspaceWanted, lambda wanted: self.lifecycle.follow(wanted.workspace_id))
+        ground.events.subscribe(CredentialsChanged, lambda changed: self._sweep.hurry())
+
+    def endpoint_of(self, name: str) -> str:
+        """The address of a workspace's MCP endpoint."""
+        return f"{self._url}/ws/{quote(name, safe='')}/mcp"
+
+    def pay_from(self, minutes: Minutes) -> None:
+        self._minutes = minutes
+
+    async def _charge(self, org_id: str, user_id: str, server_id: str, minutes: float) -> str | None:
+        if self._minutes is None:
+            return None
+        try:
+            await self._minutes.spend_minutes(org_id, user_id, server_id, minutes)
+        except BudgetExceeded as error:
+            return error.message
+        except Unavailable:
+            # The ledger is back soon; ending work that nobody has forbidden would be worse than a minute unpaid.
+            return None
+        return None
+
+    def start(self) -> None:
+        if self._offered:
+            self._sweep.start()
+
+    async def stop(self) -> None:
+        await self._sweep.stop()
+        await self.lifecycle.stop()
+        await self.engine.close()
+
+
+def _shape(settings: Settings, master: bytes) -> Shape:
+    return Shape(
+        # The same in all processes of a gateway, and in no other gateway on the same engine.
+        gateway=derive_key(master, "workspaces").hex()[:12],
+        image=settings.workspace_image or f"gatehouse-workspace:{VERSION}",
+        base=settings.workspace_base_image,
+        limits=Limits(
+            memory_bytes=settings.workspace_memory_mb * MEGABYTE,
+            cpus=settings.workspace_cpus,
+            pids=settings.workspace_pids,
+            disk_bytes=settings.workspace_disk_mb * MEGABYTE,
+        ),
+    )
+
+
+def _runtime(settings: Settings) -> Runtime | None:
+    return None
