@@ -72,7 +72,9 @@ class Address:
                         lambda: protocol, parts.hostname or "127.0.0.1", port, ssl=self.context()
                     )
                 else:
-                    raise EngineUnavailable(f"an engine at {self.url} cannot be reached: unix:// and tcp:// are supported")
+                    raise EngineUnavailable(
+                        f"an engine at {self.url} cannot be reached: unix:// and tcp:// are supported"
+                    )
         except TimeoutError:
             raise EngineUnavailable(f"no engine answers at {self.url} within {CONNECT_SECONDS:.0f} s") from None
         except OSError as error:
@@ -283,9 +285,7 @@ class EngineLine:
             raise _refused(status, words, path)
         return reader, writer
 
-    async def _ask(
-        self, method: str, path: str, body: Any, extra: tuple[str, ...]
-    ) -> tuple[asyncio.Transport, _Head]:
+    async def _ask(self, method: str, path: str, body: Any, extra: tuple[str, ...]) -> tuple[asyncio.Transport, _Head]:
         head = _Head()
         transport = await self._address.connect(head)
         data = b"" if body is None else json.dumps(body).encode()

@@ -9,7 +9,6 @@ from urllib.parse import quote
 from registry.budgets.errors import BudgetExceeded
 from registry.core.errors import Unavailable
 from registry.core.security import derive_key
-from registry.core.version import VERSION
 from registry.identity.events import CredentialsChanged
 from registry.workspaces.console import Console
 from registry.workspaces.engine import ContainerEngine, Shape
@@ -17,6 +16,7 @@ from registry.workspaces.events import WorkspaceWanted
 from registry.workspaces.lifecycle import Lifecycle
 from registry.workspaces.service import Terms, WorkspaceService
 from registry.workspaces.sweep import Sweep
+from workspace_runtime.docker import IMAGE, DockerRuntime
 from workspace_runtime.runtime import Limits
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ class Workspaces:
         settings, database, clock = ground.settings, ground.database, ground.clock
         self._url = ground.url
         self._minutes: Minutes | None = None
-        self.engine = ContainerEngine(_runtime(settings), _shape(settings, ground.master), clock)
+        shape = _shape(settings, ground.master)
+        self.engine = ContainerEngine(_runtime(settings, shape.image), shape, clock)
         terms = Terms(
             per_user=settings.workspaces_per_user,
             images=frozenset(settings.workspace_images),
@@ -53,10 +54,10 @@ class Workspaces:
         self.service = WorkspaceService(clock, services.audit, self.engine, terms)
         self.console = Console(database, self.service, self.engine, services.audit)
         self.lifecycle = Lifecycle(database, self.engine, clock, self._charge)
-        self._sweep = Sweep(database, self.engine, self.lifecycle, clock, idle_seconds=settings.workspace_idle_seconds)
+        self.sweep = Sweep(database, self.engine, self.lifecycle, clock, idle_seconds=settings.workspace_idle_seconds)
         self._offered = settings.workspace_runtime != "off"
         ground.events.subscribe(WorkspaceWanted, lambda wanted: self.lifecycle.follow(wanted.workspace_id))
-        ground.events.subscribe(CredentialsChanged, lambda changed: self._sweep.hurry())
+        ground.events.subscribe(CredentialsChanged, lambda changed: self.sweep.hurry())
 
     def endpoint_of(self, name: str) -> str:
         """The address of a workspace's MCP endpoint."""
@@ -79,10 +80,10 @@ class Workspaces:
 
     def start(self) -> None:
         if self._offered:
-            self._sweep.start()
+            self.sweep.start()
 
     async def stop(self) -> None:
-        await self._sweep.stop()
+        await self.sweep.stop()
         await self.lifecycle.stop()
         await self.engine.close()
 
@@ -91,7 +92,7 @@ def _shape(settings: Settings, master: bytes) -> Shape:
     return Shape(
         # The same in all processes of a gateway, and in no other gateway on the same engine.
         gateway=derive_key(master, "workspaces").hex()[:12],
-        image=settings.workspace_image or f"gatehouse-workspace:{VERSION}",
+        image=settings.workspace_image or IMAGE,
         base=settings.workspace_base_image,
         limits=Limits(
             memory_bytes=settings.workspace_memory_mb * MEGABYTE,
@@ -102,5 +103,5 @@ def _shape(settings: Settings, master: bytes) -> Shape:
     )
 
 
-def _runtime(settings: Settings) -> Runtime | None:
-    return None
+def _runtime(settings: Settings, image: str) -> Runtime | None:
+    return DockerRuntime(image=image) if settings.workspace_runtime == "docker" else None

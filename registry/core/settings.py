@@ -91,11 +91,11 @@ class Settings(BaseSettings):
     size_limits: Names = ()
     """`NAME=ARGUMENT_BYTES/RESULT_BYTES` entries: other caps, by a server's slug or a tool's name."""
 
-    workspace_runtime: Literal["docker", "process", "off"] = "docker"
-    """What runs workspaces. `process` isolates nothing: it is for development, on one's own machine."""
+    workspace_runtime: Literal["docker", "off"] = "docker"
+    """What runs workspaces."""
     workspace_image: str | None = None
-    """Tag of the image that workspaces are made of; unset: one of this version's, built at first use."""
-    workspace_base_image: str = "python:3.13-slim"
+    """Tag of the image that workspaces are made of; unset: this version's own, built at first use."""
+    workspace_base_image: str = "python:3.11-slim-bookworm"
     """What that image is built on: Debian or a relative of it."""
     workspace_images: Names = ()
     """Further images that may be asked for."""

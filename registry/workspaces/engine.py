@@ -109,7 +109,11 @@ class ContainerEngine:
         if not said.isolates:
             message = f"The runtime {said.kind!r} isolates nothing: it is for development only."
             return EngineHealth(status="degraded", version=said.version, message=message)
-        return EngineHealth(status="healthy", version=said.version)
+        return EngineHealth(status="healthy", version=said.version.removeprefix("Docker "))
+
+    def forget(self) -> None:
+        """Believe nothing that the engine said before."""
+        self._said = None
 
     async def build(self, *, anew: bool = False) -> str:
         """Our image's id, built unless the engine has it; whoever asks meanwhile waits for the same build.

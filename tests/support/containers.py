@@ -34,7 +34,8 @@ BORN = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 @dataclass
 class MemoryRuntime:
-    """
+    """An engine without containers at first.
+
     Args:
         server: host and port of what answers as the server inside.
         down: no engine answers.
