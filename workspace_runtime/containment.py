@@ -1,9 +1,9 @@
 """How a container is held: a spec as the engine's own words. What holds what is written here and nowhere else.
 
 Whatever runs inside is one user without rights on a file system that it cannot write, but for its volume and memory.
-It has no network interface but its own loopback, whatever the policy: allowed hosts are reached through lines that the
-gateway holds (`workspace_runtime.tunnel`). So there is no address from which host, database, engine, metadata service or
-another container could be reached, and no packet filter to be set on a machine that may be remote.
+It has no network interface but its own loopback, whatever the policy: allowed hosts are reached through lines that
+the gateway holds (`workspace_runtime.tunnel`). So there is no address from which host, database, engine, metadata
+service or another container could be reached, and no packet filter to be set on a machine that may be remote.
 """
 
 from __future__ import annotations

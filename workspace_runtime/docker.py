@@ -14,7 +14,7 @@ import io
 import json
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -69,12 +69,11 @@ _LAST_WORDS = 20
 
 
 class DockerRuntime:
-    """
-    Args:
-        address: of the engine.
-        image: the tag of our image; containers of other images get our server by a volume.
-        engine_runtime: one that the engine knows, as `runsc`; its default if `None`.
-        server: the words that run our server; tests have others.
+    """Args:
+    address: of the engine.
+    image: the tag of our image; containers of other images get our server by a volume.
+    engine_runtime: one that the engine knows, as `runsc`; its default if `None`.
+    server: the words that run our server; tests have others.
     """
 
     kind = "docker"
@@ -270,7 +269,7 @@ class DockerRuntime:
     @asynccontextmanager
     async def exec(
         self, id: str, command: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str = ROOT
-    ) -> AsyncIterator[Execution]:
+    ) -> AsyncGenerator[Execution]:
         execution = CarriedExecution()
         made = await self._make_exec(id, command, {**(env or {}), MARK: execution.mark}, cwd)
         transport = await self._line.attach(id, made, Frames(None, execution.said, execution.writable))
@@ -353,7 +352,7 @@ class DockerRuntime:
         return bool(self._quotas)
 
     async def _seed(self, volume: str) -> str:
-        """Give a volume its owner, and make the one with our server, both from our image: an engine fills empty volumes."""
+        """Give a volume its owner, and make the one with our server. An engine fills empty volumes from the image."""
         if not await self.has_image(self._image):
             raise ImageMissing(f"other images need ours for the server inside, and the engine has no {self._image}")
         name = self._code_volume or f"gatehouse-inside-{context.version()}"

@@ -1,7 +1,7 @@
-"""Docker's API where it streams: events, logs, and commands whose standard streams are carried. On asyncio, without threads.
+"""Docker's API where it streams: events, logs, commands whose standard streams are carried. On asyncio, no threads.
 
-The SDK serves the short calls (`docker`), but holds a thread for each stream and cannot let go of one. Here every stream
-is a connection of its own, ended by closing it. The engine's address is the operator's setting.
+The SDK serves the short calls (`docker`), but holds a thread for each stream and cannot let go of one. Here every
+stream is a connection of its own, ended by closing it. The engine's address is the operator's setting.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ class Address:
         return made
 
     async def connect(self, protocol: asyncio.Protocol) -> asyncio.Transport:
-        """
+        """Open a connection for a protocol that exists already.
+
         Raises:
             EngineUnavailable
         """
@@ -79,7 +80,7 @@ class Address:
             raise EngineUnavailable(f"no engine answers at {self.url} within {CONNECT_SECONDS:.0f} s") from None
         except OSError as error:
             raise EngineUnavailable(f"no engine answers at {self.url}: {error.strerror or error}") from error
-        return cast("asyncio.Transport", made)
+        return made
 
 
 class _Head(asyncio.Protocol):

@@ -11,8 +11,7 @@ Connect = Callable[[Callable[[], asyncio.StreamReaderProtocol]], Awaitable[tuple
 
 
 async def wait_until_ready(connect: Connect, until: float) -> None:
-    """
-    Args:
+    """Args:
         connect: opens a line to the server, and waits for it as long as it is not there.
         until: by the loop's time.
 

@@ -1,1 +1,1 @@
-"""The MCP server that runs in a workspace's container. It stands alone: the standard library, and programs of the image."""
+"""The MCP server that runs in a workspace's container. It stands alone, on the standard library."""

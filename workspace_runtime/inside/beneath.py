@@ -1,9 +1,9 @@
 """Files beneath one folder: no path, symbolic link or race leads out of it.
 
 The kernel resolves paths by `openat2` with RESOLVE_BENEATH, in one step that nobody can interfere with; where it has no
-such call, `_walk` goes from folder to folder by descriptors. What is not opened but changed (renamed, removed) is named by
-the descriptor of its folder and its last name, which is never followed. Hard links need no word: the folder is a file
-system of its own.
+such call, `_walk` goes from folder to folder by descriptors. What is not opened but changed (renamed, removed) is named
+by the descriptor of its folder and its last name, which is never followed. Hard links need no word: the folder is a
+file system of its own.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import errno
 import os
 import posixpath
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from workspace_runtime.inside.failure import ToolFailure
 
@@ -87,7 +87,7 @@ class Beneath:
             raise
 
     @contextlib.contextmanager
-    def opened(self, path: str, flags: int = os.O_RDONLY, mode: int = 0o666) -> Iterator[int]:
+    def opened(self, path: str, flags: int = os.O_RDONLY, mode: int = 0o666) -> Generator[int]:
         descriptor = self.open(path, flags, mode)
         try:
             yield descriptor
@@ -95,7 +95,7 @@ class Beneath:
             os.close(descriptor)
 
     @contextlib.contextmanager
-    def file(self, path: str) -> Iterator[int]:
+    def file(self, path: str) -> Generator[int]:
         """A regular file, opened to be read.
 
         Raises:
@@ -110,7 +110,7 @@ class Beneath:
             yield descriptor
 
     @contextlib.contextmanager
-    def parent(self, path: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
+    def parent(self, path: str, *, make: bool = False) -> Generator[tuple[int, str]]:
         """The descriptor of the folder that something is in, and its name there, for calls that take `dir_fd`.
 
         Args:
@@ -147,7 +147,7 @@ class Beneath:
         raise OSError(errno.EAGAIN, "too much is being renamed", relative)
 
     def _walk(self, relative: str, flags: int, mode: int) -> int:
-        """`openat2` in several steps: each name is looked up in an open folder, each link is read and followed by us."""
+        """`openat2` in several steps: each name is looked up in an open folder, each link is followed by us."""
         folders = [os.dup(self._fd)]
         left = [name for name in reversed(relative.split("/")) if name not in {"", "."}]
         links = 0

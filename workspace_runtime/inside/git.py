@@ -2,8 +2,8 @@
 
 Every call runs git with an environment of its own (`_environment`) and settings that override the repository's
 (`_settings`): no hooks, no file-system monitor, no filters, no external diff, no pager, no signing, no transports but
-those listed. Names are checked before git sees them, and stand behind `--end-of-options` or `--`. Filters and hooks that
-a person wants are run by a command in the shell. Credentials reach git in memory only (`_Secrets`).
+those listed. Names are checked before git sees them, and stand behind `--end-of-options` or `--`. Filters and hooks
+that a person wants are run by a command in the shell. Credentials reach git in memory only (`_Secrets`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import posixpath
 import re
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -219,15 +219,15 @@ class _Secrets:
     """Credentials for remotes, handed to git through files that exist in memory only.
 
     Each belongs to one origin; git asks for it when that origin asks git. The first option forgets all helpers that the
-    repository configures, so that none of them is told to store it. Other programs of the container run as the same user:
-    one that looks at git while it runs can see what git is given.
+    repository configures, so that none of them is told to store it. Other programs of the container run as the same
+    user: one that looks at git while it runs can see what git is given.
     """
 
     def __init__(self, credentials: Sequence[Mapping[str, str]]) -> None:
         self._credentials = credentials
 
     @contextlib.contextmanager
-    def given(self) -> Iterator[tuple[list[str], list[int]]]:
+    def given(self) -> Generator[tuple[list[str], list[int]]]:
         options: list[str] = []
         descriptors: list[int] = []
         try:

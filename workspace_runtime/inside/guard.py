@@ -2,8 +2,8 @@
 
 A container without a free process cannot be reached any more, and where the engine has no disk quotas nobody else stops
 what fills the volume. So the server looks: at the processes all the time, at the disk as often as that is cheap, and at
-once when the disk's free space sinks quickly. What it ends is told why. Whoever ends the server to be rid of it has ended
-the container; whoever only stops it is seen from outside, by `workspace_runtime.keeper`.
+once when the disk's free space sinks quickly. What it ends is told why. Whoever ends the server to be rid of it has
+ended the container; whoever only stops it is seen from outside, by `workspace_runtime.keeper`.
 """
 
 from __future__ import annotations

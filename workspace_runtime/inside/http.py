@@ -1,4 +1,4 @@
-"""HTTP/1.1 on a unix socket for one path, as little of it as MCP needs: kept-alive connections, bodies of a known length.
+"""HTTP/1.1 on a unix socket for one path, as little of it as MCP needs: kept-alive connections, bodies of known length.
 
 A request whose tool tells progress is answered by server-sent events, any other by one JSON body. A connection that is
 closed while its request is under way cancels it.
@@ -12,7 +12,7 @@ import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from workspace_runtime.inside import protocol
 from workspace_runtime.inside.protocol import Reply, Server
@@ -205,10 +205,13 @@ def _json(value: Any) -> bytes:
 def _message(body: bytes) -> dict[str, Any] | Reply:
     """The request in a body, or the answer to what is none."""
     try:
-        message = json.loads(body)
+        parsed = json.loads(body)
     except (ValueError, RecursionError):
         return _error(protocol.PARSE_ERROR, "the body is no JSON")
-    if not isinstance(message, dict) or not isinstance(message.get("method", ""), str):
+    if not isinstance(parsed, dict):
+        return _error(protocol.INVALID_REQUEST, "the body is no JSON-RPC message")
+    message = cast("dict[str, Any]", parsed)
+    if not isinstance(message.get("method", ""), str):
         return _error(protocol.INVALID_REQUEST, "the body is no JSON-RPC message")
     if message.get("jsonrpc") != "2.0" or not isinstance(message.get("id", 0), str | int):
         return _error(protocol.INVALID_REQUEST, "the body is no JSON-RPC 2.0 message")

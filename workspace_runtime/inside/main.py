@@ -16,15 +16,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 from workspace_runtime.inside import http, proxy
 from workspace_runtime.inside.beneath import Beneath
+from workspace_runtime.inside.file_offer import file_tools
 from workspace_runtime.inside.files import Files
 from workspace_runtime.inside.git import Git
-from workspace_runtime.inside.git_tools import git_tools
+from workspace_runtime.inside.git_offer import git_tools
 from workspace_runtime.inside.guard import Guard
 from workspace_runtime.inside.http import Door
 from workspace_runtime.inside.protocol import Server
 from workspace_runtime.inside.proxy import Proxy
 from workspace_runtime.inside.search import Search
 from workspace_runtime.inside.shell import Shell
+from workspace_runtime.inside.shell_offer import shell_tools
 from workspace_runtime.inside.tool import Tool
 
 THREADS = 8
@@ -42,7 +44,7 @@ def unexpected(error: BaseException) -> None:
 
 
 def all_tools(root: Beneath, git: Git, shell: Shell) -> list[Tool]:
-    return [*Files(root).tools(), *Search.with_what_is_there(root).tools(), *git_tools(git), *shell.tools()]
+    return [*file_tools(Files(root)), *Search.with_what_is_there(root).tools(), *git_tools(git), *shell_tools(shell)]
 
 
 def _threads() -> ThreadPoolExecutor:

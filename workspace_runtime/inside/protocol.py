@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from workspace_runtime.inside.failure import ToolFailure
 from workspace_runtime.inside.tool import Call, Result, Say, Tool, check
@@ -25,8 +25,8 @@ CREDENTIALS = "dev.gatehouse/credentials"
 TTL_MS = 3_600_000
 _META = "io.modelcontextprotocol/"
 _INSTRUCTIONS = (
-    "Files, git and a shell in one workspace. Paths are relative to its root. Prefer read_file, edit_file and search to "
-    "commands that do the same."
+    "Files, git and a shell in one workspace. Paths are relative to its root. Prefer read_file, edit_file and search "
+    "to commands that do the same."
 )
 
 PARSE_ERROR = -32700
@@ -96,8 +96,8 @@ class Server:
 
     async def _result(self, message: Mapping[str, Any], say: Say, *, modern: bool) -> dict[str, Any]:
         method = message["method"]
-        params = message.get("params", {})
-        if not isinstance(params, dict):
+        params = _object(message.get("params", {}))
+        if params is None:
             raise Refused(INVALID_PARAMS, "params must be an object")
         cached = {"ttlMs": TTL_MS, "cacheScope": "public"} if modern else {}
         if method == "tools/list":
@@ -128,8 +128,7 @@ class Server:
         if tool is None:
             raise Refused(INVALID_PARAMS, f"there is no tool {params.get('name')}")
         arguments = params.get("arguments", {})
-        meta = params.get("_meta", {})
-        injected = meta.get(CREDENTIALS, []) if isinstance(meta, dict) else []
+        injected = (_object(params.get("_meta")) or {}).get(CREDENTIALS, [])
         try:
             check(arguments, tool.schema)
             return _shown(await self._run(tool, Call(arguments, say, tuple(injected))))
@@ -162,9 +161,15 @@ def progress(token: Any, done: float, message: str) -> dict[str, Any]:
 
 def progress_token(message: Mapping[str, Any]) -> Any:
     """What the caller wants to be told progress by; `None` for not at all."""
-    params = message.get("params")
-    meta = params.get("_meta") if isinstance(params, dict) else None
-    return meta.get("progressToken") if isinstance(meta, dict) else None
+    return _meta(message).get("progressToken")
+
+
+def _object(value: Any) -> dict[str, Any] | None:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
+
+
+def _meta(message: Mapping[str, Any]) -> dict[str, Any]:
+    return _object((_object(message.get("params")) or {}).get("_meta")) or {}
 
 
 def _shown(result: Result) -> dict[str, Any]:
@@ -183,13 +188,12 @@ def _check_headers(message: Mapping[str, Any], headers: Mapping[str, str]) -> No
     if version != MODERN:
         data = {"supported": [MODERN, *LEGACY], "requested": version}
         raise Refused(UNSUPPORTED_VERSION, f"revision {version} is not supported", data=data)
-    params = message.get("params")
-    meta = params.get("_meta") if isinstance(params, dict) else None
-    if not isinstance(meta, dict) or not isinstance(meta.get(f"{_META}clientCapabilities"), dict):
+    meta = _meta(message)
+    if not isinstance(meta.get(f"{_META}clientCapabilities"), dict):
         raise Refused(INVALID_PARAMS, f"_meta must have {_META}protocolVersion and {_META}clientCapabilities")
     mirrored = {"mcp-protocol-version": meta.get(f"{_META}protocolVersion"), "mcp-method": message["method"]}
-    if message["method"] == "tools/call" and isinstance(params, dict):
-        mirrored["mcp-name"] = params.get("name")
+    if message["method"] == "tools/call":
+        mirrored["mcp-name"] = (_object(message.get("params")) or {}).get("name")
     for name, value in mirrored.items():
         if value is None:
             raise Refused(INVALID_PARAMS, f"the value that {name} mirrors is missing")

@@ -96,7 +96,7 @@ def _destination(head: bytes) -> tuple[str, int, bytes | None] | None:
         return (host.strip("[]"), int(port), None) if _plain(host) and port.isdigit() else None
     if not target.startswith("http://"):
         return None
-    authority, slash, path = target[7:].partition("/")
+    authority, _, path = target[7:].partition("/")
     host, _, port = authority.rpartition(":") if authority.rpartition(":")[2].isdigit() else (authority, "", "80")
     if not _plain(host):
         return None
@@ -112,7 +112,8 @@ def _plain(host: str) -> bool:
 async def _refuse(writer: asyncio.StreamWriter, status: str, reason: str) -> None:
     body = f"{reason}\n".encode()
     writer.write(
-        f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
+        f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\n".encode()
+        + b"Connection: close\r\n\r\n"
         + body
     )
     with contextlib.suppress(ConnectionError):

@@ -1,4 +1,4 @@
-"""Carries bytes between the standard streams and a unix socket: `relay.py SOCKET SECONDS`. The engine starts one for each line.
+"""Carries bytes between the standard streams and a unix socket: `relay.py SOCKET SECONDS`. Each line has one.
 
 It imports little and is a program of its own, so that it starts quickly. Where nobody listens yet, it tries for so many
 seconds. It ends with the socket; the end of its standard input is handed on to the socket.

@@ -68,13 +68,7 @@ class Search:
 
     def _by_ripgrep(self, base: str, call: Call, limit: int) -> tuple[list[dict[str, Any]], bool]:
         assert self._ripgrep
-        command = [self._ripgrep, "--no-config", "--json", "--no-follow", "--hidden", "--no-require-git", "--sort=path"]
-        command += ["--glob=!.git", f"--max-filesize={FILE_BYTES}"]
-        command += ["--ignore-case"] if call.get("ignore_case") else []
-        command += ["--fixed-strings"] if call.get("literal") else []
-        command += ["--no-ignore"] if call.get("ignored_too") else []
-        command += [f"--glob={call['glob']}"] if "glob" in call.arguments else []
-        command += ["--regexp", call["pattern"], "--", "."]
+        command = [self._ripgrep, *_ripgrep_options(call), "--regexp", call["pattern"], "--", "."]
         matches: list[dict[str, Any]] = []
         with self._root.opened(base, os.O_RDONLY) as descriptor:
             if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
@@ -82,7 +76,7 @@ class Search:
                 folder = None
             else:
                 folder = f"/proc/self/fd/{descriptor}"
-            with subprocess.Popen(
+            with subprocess.Popen(  # noqa: S603 - what is the caller's stands behind its option or `--`
                 command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                 pass_fds=(descriptor,),
             ) as process:  # fmt: skip
@@ -217,6 +211,18 @@ def compiled(pattern: str, *, anywhere: bool = False) -> re.Pattern[str]:
         else:
             out.append(re.escape(part))
     return re.compile("".join(out), re.DOTALL)
+
+
+def _ripgrep_options(call: Call) -> list[str]:
+    options = ["--no-config", "--no-messages", "--json", "--no-follow", "--hidden", "--no-require-git", "--sort=path"]
+    options += ["--glob=!.git", f"--max-filesize={FILE_BYTES}"]
+    for name, option in (
+        ("ignore_case", "--ignore-case"),
+        ("literal", "--fixed-strings"),
+        ("ignored_too", "--no-ignore"),
+    ):
+        options += [option] if call.get(name) else []
+    return options + ([f"--glob={call['glob']}"] if "glob" in call.arguments else [])
 
 
 def _joined(base: str, name: str) -> str:

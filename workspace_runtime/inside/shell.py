@@ -19,11 +19,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from workspace_runtime.inside import tool
 from workspace_runtime.inside.beneath import Beneath
 from workspace_runtime.inside.failure import ToolFailure
 from workspace_runtime.inside.limits import out_of_memory_kills
-from workspace_runtime.inside.tool import Call, Result, Say, Tool, flag, gives, text, whole
+from workspace_runtime.inside.tool import Call, Result, Say
 
 MARK = "GATEHOUSE_JOB"
 OUTPUT_BYTES = 256 * 1024
@@ -281,93 +280,6 @@ class Shell:
 
     def _pids(self, job: Job) -> list[int]:
         return marked(job.mark, job.process.pid)
-
-    def tools(self) -> list[Tool]:
-        job = text("Its number, as shell_run gave it.")
-        state = {
-            "job": job,
-            "running": flag("It has not ended."),
-            "exit_code": whole("Of the command; negative for a signal."),
-            "reason": text(
-                "Why it was ended, if not by itself: timeout, killed, memory limit, process limit, disk quota."
-            ),
-        }
-        ended = ("exit_code", "reason")
-        return [
-            Tool(
-                "shell_run",
-                "Run a command",
-                "Run a command in a shell, in the workspace. Its output is told as it comes. Whatever it leaves running is "
-                "ended with it, unless it is run in the background: then shell_logs and shell_kill know its job.",
-                self.run,
-                {
-                    "command": text("For bash, or sh where there is none."),
-                    "timeout": whole("Seconds; 120 unless said.", minimum=1, maximum=MAX_SECONDS),
-                    "cwd": text("A directory of the workspace; its root unless said."),
-                    "env": {"type": "object", "additionalProperties": {"type": "string"}, "description": "Variables."},
-                    "stdin": text("What the command reads."),
-                    "background": flag("Do not wait for its end."),
-                },
-                gives(
-                    {
-                        **state,
-                        "stdout": text("What it said."),
-                        "stderr": text("What it complained of."),
-                        "truncated": flag("Something of the middle was left out."),
-                        "seconds": {"type": "number", "description": "It took."},
-                    },
-                    (*ended, "job", "running", "stdout", "stderr", "truncated", "seconds"),
-                ),
-                ("command",),
-                destroys=True,
-                open_world=True,
-            ),
-            Tool(
-                "shell_logs",
-                "Read a job's output",
-                f"What a background job has said, from `offset` on. The last {LOG_BYTES} bytes are kept.",
-                self.logs,
-                {
-                    "job": job,
-                    "offset": whole("In bytes; `next_offset` of the call before.", minimum=0),
-                    "wait": whole(
-                        "Seconds to wait for the job's end where there is nothing new.", minimum=0, maximum=60
-                    ),
-                },
-                gives(
-                    {
-                        **state,
-                        "output": text("Both streams, as they came."),
-                        "offset": whole("Of the first byte given; later than asked if older output is forgotten."),
-                        "next_offset": whole("To go on from."),
-                        "more": flag("There is more already."),
-                    },
-                    ended,
-                ),
-                ("job",),
-                reads_only=True,
-            ),
-            Tool(
-                "shell_kill",
-                "End a job",
-                "End a background job and all of its processes, or send it a signal.",
-                self.kill,
-                {"job": job, "signal": text("KILL unless said.", enum=["KILL", "TERM", "INT", "HUP"])},
-                gives(state, ended),
-                ("job",),
-                destroys=True,
-                idempotent=True,
-            ),
-            Tool(
-                "shell_jobs",
-                "List jobs",
-                "Background jobs that run, and the last that ended.",
-                self.list,
-                {},
-                gives({"jobs": tool.array(gives({**state, "command": text("Its command.")}, ended), "Oldest first.")}),
-                reads_only=True,
-            ),
-        ]
 
 
 def marked(mark: str, session: int) -> list[int]:

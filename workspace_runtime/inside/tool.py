@@ -1,7 +1,6 @@
 """What a tool is: its name, its schemas, what it does to the world, and the function behind it.
 
-Schemas are JSON Schema in the small part of it that `check` knows: types, required, enum, bounds, items. The face of all
-of them is `workspace_runtime.inside.tools`.
+Schemas are JSON Schema in the small part of it that `check` knows: types, required, enum, bounds, items.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from workspace_runtime.inside.failure import ToolFailure
 
@@ -174,4 +173,4 @@ def _check_object(value: dict[str, Any], schema: Schema, name: str) -> None:
         elif further is False:
             raise ToolFailure(f"there is no parameter {prefix}{key}; there are {', '.join(properties)}")
         elif isinstance(further, dict):
-            check(item, further, f"{prefix}{key}")
+            check(item, cast("Schema", further), f"{prefix}{key}")
