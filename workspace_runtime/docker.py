@@ -41,6 +41,7 @@ from workspace_runtime.runtime import (
     ImageMissing,
     LogLine,
     NameTaken,
+    NoAnswer,
     NotRunning,
     P,
     SpecRefused,
@@ -77,6 +78,7 @@ class DockerRuntime:
     """
 
     kind = "docker"
+    isolates = True
 
     def __init__(
         self,
@@ -106,7 +108,7 @@ class DockerRuntime:
                 found = await self._line.json("GET", "/version")
         except TimeoutError:
             raise EngineUnavailable(f"the engine at {self._address.url} has not answered within 5 s") from None
-        return EngineInfo(self.kind, f"Docker {found['Version']}", isolates=True, volume_quotas=self._quotas)
+        return EngineInfo(self.kind, f"Docker {found['Version']}", isolates=self.isolates, volume_quotas=self._quotas)
 
     async def has_image(self, tag: str) -> bool:
         try:
@@ -233,6 +235,15 @@ class DockerRuntime:
             pids=said.get("pids_stats", {}).get("current", 0),
         )
 
+    async def volume_bytes(self, id: str) -> int:
+        said = b""
+        async with self.exec(id, containment.program("limits", f"report({ROOT!r})"), cwd="/") as execution:
+            async for output in execution:
+                said += output.data
+        if not said.strip().isdigit():
+            raise NoAnswer(f"the container's volume cannot be measured: {said[-200:].decode('utf-8', 'replace')}")
+        return int(said)
+
     async def logs(self, id: str, *, follow: bool = False, tail: int | None = None) -> AsyncIterator[LogLine]:
         query = {"stdout": "1", "stderr": "1", "timestamps": "1", "follow": "1" if follow else "0"}
         query["tail"] = "all" if tail is None else str(tail)
@@ -273,7 +284,7 @@ class DockerRuntime:
         execution = CarriedExecution()
         made = await self._make_exec(id, command, {**(env or {}), MARK: execution.mark}, cwd)
         transport = await self._line.attach(id, made, Frames(None, execution.said, execution.writable))
-        execution.carry(transport, functools.partial(self._exit_code, made))
+        execution.carry(transport, functools.partial(self._exit_code, made), functools.partial(_hold_back, transport))
         try:
             yield execution
         finally:
@@ -415,6 +426,15 @@ class DockerRuntime:
             else False
         )
         return APIClient(self._address.url, version="1.41", timeout=CALL_SECONDS, tls=tls, num_pools=THREADS)
+
+
+def _hold_back(transport: asyncio.Transport, held: bool) -> None:
+    if transport.is_closing():
+        return
+    if held:
+        transport.pause_reading()
+    else:
+        transport.resume_reading()
 
 
 def _build_failure(words: str, base: str, said: list[str]) -> Exception:

@@ -12,6 +12,10 @@ HIGH_WATER = 1024 * 1024
 """Bytes that wait to be read at which the sender is told to wait."""
 
 
+def _never(held: bool) -> None:
+    return
+
+
 class CarriedExecution:
     """The caller's side of a command whose streams come over a transport."""
 
@@ -22,13 +26,17 @@ class CarriedExecution:
         self.writable.set()
         self._pieces: asyncio.Queue[Output | None] = asyncio.Queue()
         self._waiting = 0
-        self._transport: asyncio.Transport | None = None
+        self._transport: asyncio.WriteTransport | None = None
+        self._pause: Callable[[bool], None] = _never
         self._code: Callable[[], Awaitable[int]] | None = None
 
-    def carry(self, transport: asyncio.Transport, code: Callable[[], Awaitable[int]]) -> None:
-        """Take the transport that input goes to, and the way to ask for the exit code."""
+    def carry(
+        self, transport: asyncio.WriteTransport, code: Callable[[], Awaitable[int]], pause: Callable[[bool], None]
+    ) -> None:
+        """Take the transport that input goes to, the way to ask for the exit code, and to hold the output back."""
         self._transport = transport
         self._code = code
+        self._pause = pause
 
     def said(self, output: Output | None) -> None:
         """Take a piece of output; `None` at its end."""
@@ -36,8 +44,8 @@ class CarriedExecution:
         self._pieces.put_nowait(output)
         if output is not None:
             self._waiting += len(output.data)
-            if self._waiting > HIGH_WATER and self._transport is not None:
-                self._transport.pause_reading()
+            if self._waiting > HIGH_WATER:
+                self._pause(True)
 
     def __aiter__(self) -> AsyncIterator[Output]:
         return self._read()
@@ -45,8 +53,8 @@ class CarriedExecution:
     async def _read(self) -> AsyncIterator[Output]:
         while (piece := await self._pieces.get()) is not None:
             self._waiting -= len(piece.data)
-            if self._waiting <= HIGH_WATER and self._transport is not None and not self._transport.is_closing():
-                self._transport.resume_reading()
+            if self._waiting <= HIGH_WATER:
+                self._pause(False)
             yield piece
         self._pieces.put_nowait(None)  # who asks again is at the end again
 

@@ -72,6 +72,10 @@ class NotRunning(WorkspaceRuntimeError):
     """The container is there, but stopped: start it first."""
 
 
+class NoAnswer(WorkspaceRuntimeError):
+    """The container runs, but what was asked inside has not answered as it should."""
+
+
 class Network(StrEnum):
     """How a container reaches others. None of them gives it an interface: what leaves, leaves through the gateway."""
 
@@ -285,6 +289,11 @@ class Runtime(Protocol):
         """`docker` or `process`."""
         ...
 
+    @property
+    def isolates(self) -> bool:
+        """Whether a container is kept from the machine and its network."""
+        ...
+
     async def ping(self) -> EngineInfo:
         """Ask the engine how it is; within 5 s."""
         ...
@@ -350,6 +359,14 @@ class Runtime(Protocol):
         """
         ...
 
+    async def volume_bytes(self, id: str) -> int:
+        """What its volume holds, as a new process inside measures it.
+
+        Raises:
+            NotRunning, NoAnswer
+        """
+        ...
+
     def logs(self, id: str, *, follow: bool = False, tail: int | None = None) -> AsyncIterator[LogLine]:
         """What its main process has said; `follow` goes on until it ends or the iterator is closed."""
         ...
@@ -378,6 +395,14 @@ class Runtime(Protocol):
 
         Raises:
             NotRunning
+        """
+        ...
+
+    async def connect_to_proxy(self, id: str, factory: Callable[[], P]) -> tuple[asyncio.Transport, P]:
+        """A line for the container's way out. `workspace_runtime.tunnel` holds such lines and answers them.
+
+        Raises:
+            NotRunning: also where the container has no way out.
         """
         ...
 
