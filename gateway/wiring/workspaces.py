@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from urllib.parse import quote
 
 from registry.budgets.errors import BudgetExceeded
+from registry.core.egress import Egress, EgressFailed, EgressPolicy, EgressRefused, UrlInvalid, vet_url
 from registry.core.errors import Unavailable
 from registry.core.security import derive_key
 from registry.identity.events import CredentialsChanged
@@ -17,7 +18,10 @@ from registry.workspaces.lifecycle import Lifecycle
 from registry.workspaces.service import Terms, WorkspaceService
 from registry.workspaces.sweep import Sweep
 from workspace_runtime.docker import IMAGE, DockerRuntime
+from workspace_runtime.keeper import Finding, Keeper
+from workspace_runtime.process import ProcessRuntime
 from workspace_runtime.runtime import Limits
+from workspace_runtime.tunnel import DIAL_SECONDS, DialRefused, Tunnel
 
 if TYPE_CHECKING:
     from gateway.wiring.ground import Ground
@@ -45,7 +49,8 @@ class Workspaces:
         self._url = ground.url
         self._minutes: Minutes | None = None
         shape = _shape(settings, ground.master)
-        self.engine = ContainerEngine(_runtime(settings, shape.image), shape, clock)
+        runtime = _runtime(settings, shape.image)
+        self.engine = ContainerEngine(runtime, shape, clock)
         terms = Terms(
             per_user=settings.workspaces_per_user,
             images=frozenset(settings.workspace_images),
@@ -54,8 +59,16 @@ class Workspaces:
         self.service = WorkspaceService(clock, services.audit, self.engine, terms)
         self.console = Console(database, self.service, self.engine, services.audit)
         self.lifecycle = Lifecycle(database, self.engine, clock, self._charge)
-        self.sweep = Sweep(database, self.engine, self.lifecycle, clock, idle_seconds=settings.workspace_idle_seconds)
-        self._offered = settings.workspace_runtime != "off"
+        self._way_out = _WayOut()
+        self._runs = runtime is not None
+        self.sweep = Sweep(
+            database,
+            self.engine,
+            self.lifecycle,
+            clock,
+            idle_seconds=settings.workspace_idle_seconds,
+            keeper=Keeper(runtime, Tunnel(runtime, self._way_out.dial), self._found) if runtime is not None else None,
+        )
         ground.events.subscribe(WorkspaceWanted, lambda wanted: self.lifecycle.follow(wanted.workspace_id))
         ground.events.subscribe(CredentialsChanged, lambda changed: self.sweep.hurry())
 
@@ -78,14 +91,18 @@ class Workspaces:
             return None
         return None
 
+    async def _found(self, finding: Finding) -> None:
+        await self.sweep.found(finding)
+
     def start(self) -> None:
-        if self._offered:
+        if self._runs:
             self.sweep.start()
 
     async def stop(self) -> None:
         await self.sweep.stop()
         await self.lifecycle.stop()
         await self.engine.close()
+        await self._way_out.close()
 
 
 def _shape(settings: Settings, master: bytes) -> Shape:
@@ -104,4 +121,35 @@ def _shape(settings: Settings, master: bytes) -> Shape:
 
 
 def _runtime(settings: Settings, image: str) -> Runtime | None:
-    return DockerRuntime(image=image) if settings.workspace_runtime == "docker" else None
+    match settings.workspace_runtime:
+        case "docker":
+            return DockerRuntime(image=image, engine_runtime=settings.workspace_engine_runtime)
+        case "process":
+            return ProcessRuntime(settings.data_dir / "workspaces")
+        case "off":
+            return None
+
+
+class _WayOut:
+    """Dials for workspaces: public addresses alone, whatever the gateway's own servers may have."""
+
+    def __init__(self) -> None:
+        self._egress = Egress(EgressPolicy())
+
+    async def dial(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(loop=loop)
+        try:
+            # Whatever is spoken passes untouched: TLS is between the workspace and the host.
+            target = vet_url(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
+            transport, protocol = await self._egress.connect(
+                lambda: asyncio.StreamReaderProtocol(reader, loop=loop), target, timeout=DIAL_SECONDS
+            )
+        except (EgressRefused, UrlInvalid) as error:
+            raise DialRefused(error.message) from None
+        except EgressFailed as error:
+            raise OSError(error.message) from None
+        return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+    async def close(self) -> None:
+        await self._egress.close()

@@ -91,8 +91,10 @@ class Settings(BaseSettings):
     size_limits: Names = ()
     """`NAME=ARGUMENT_BYTES/RESULT_BYTES` entries: other caps, by a server's slug or a tool's name."""
 
-    workspace_runtime: Literal["docker", "off"] = "docker"
-    """What runs workspaces."""
+    workspace_runtime: Literal["docker", "process", "off"] = "docker"
+    """What runs workspaces. `process` isolates nothing: it is for development, on one's own machine."""
+    workspace_engine_runtime: str | None = None
+    """One that the engine knows, such as `runsc`; unset: the engine's own choice."""
     workspace_image: str | None = None
     """Tag of the image that workspaces are made of; unset: this version's own, built at first use."""
     workspace_base_image: str = "python:3.11-slim-bookworm"

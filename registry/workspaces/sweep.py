@@ -26,6 +26,7 @@ from registry.workspaces.engine import ContainerEngine
 from registry.workspaces.lifecycle import Lifecycle
 from registry.workspaces.models import Workspace, WorkspaceEvent
 from registry.workspaces.names import server_id_of
+from workspace_runtime.keeper import Finding, Keeper
 from workspace_runtime.runtime import (
     GATEWAY_LABEL,
     Container,
@@ -58,6 +59,7 @@ class Sweep:
 
     Args:
         idle_seconds: after so long without a call a workspace is put to sleep; 0: never.
+        keeper: looks after the containers that run.
     """
 
     def __init__(
@@ -68,11 +70,13 @@ class Sweep:
         clock: Clock,
         *,
         idle_seconds: int,
+        keeper: Keeper | None = None,
     ) -> None:
         self._database = database
         self._engine = engine
         self._lifecycle = lifecycle
         self._clock = clock
+        self._keeper = keeper
         self._idle = timedelta(seconds=idle_seconds)
         self._lease = Lease(database, clock, "workspaces.sweep")
         self._metered: dict[int, _Metered] = {}
@@ -89,6 +93,8 @@ class Sweep:
             return
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+        if self._keeper is not None:
+            await self._keeper.close()
         try:
             await self._touch()
             await self._lease.release()
@@ -123,11 +129,16 @@ class Sweep:
             await self._touch()
         if not await self._lease.hold():
             self._metered.clear()
+            if self._keeper is not None:
+                await self._keeper.close()
             return
         containers = await self._containers()
         workspaces = await self._live()
         for workspace in workspaces.values():
-            self._compare(workspace, containers.get(workspace.id))
+            container = containers.get(workspace.id)
+            self._compare(workspace, container)
+            if self._keeper is not None and container is not None and container.state is State.RUNNING:
+                self._keeper.keep(container)
         await self._reap(containers, workspaces)
         if now - self._metered_at >= METER_SECONDS:
             self._metered_at = now
@@ -185,6 +196,15 @@ class Sweep:
                 raise
             except WorkspaceRuntimeError as error:
                 log.warning("a container could not be removed", container=container.name, why=error.message)
+
+    async def found(self, finding: Finding) -> None:
+        """A container was stopped for what it did. One that is full sleeps until somebody makes room, or calls it."""
+        if not finding.container.workspace.isdigit():
+            return
+        workspace_id = int(finding.container.workspace)
+        log.warning("a workspace was stopped", workspace=workspace_id, why=finding.message)
+        await self._lifecycle.sleep(workspace_id, f"It was stopped: {finding.message}.")
+        self._lifecycle.follow_once(workspace_id)
 
     # -- what they use
 

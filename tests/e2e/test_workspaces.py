@@ -81,7 +81,7 @@ async def test_an_agent_gets_work_done(gateway: RunningGateway) -> None:
         cloned = await call(client, "git_clone", url="file:///workspace/.origin.git", directory="project")
         assert cloned["branch"] == "main"
         await call(client, "edit_file", path="project/sums.py", old_text="a - b", new_text="a + b")
-        tested = await call(client, "shell_run", command="python3 -m unittest -q", cwd="project")
+        tested = await call(client, "shell_run", command="python3 -B -m unittest -q", cwd="project")
         assert (tested["exit_code"], "OK" in tested["stderr"]) == (0, True), tested
         await call(client, "git_add", repository="project", paths=["sums.py"])
         committed = await call(client, "git_commit", repository="project", message="Add instead")

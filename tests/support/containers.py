@@ -46,6 +46,7 @@ class MemoryRuntime:
 
     server: tuple[str, int] | None = None
     kind: str = "docker"
+    isolates: bool = True
     down: bool = False
     broken: bool = False
     slow: asyncio.Event | None = None
@@ -151,6 +152,12 @@ class MemoryRuntime:
             raise NotRunning("it is stopped")
         assert self.server is not None
         return await asyncio.get_running_loop().create_connection(factory, *self.server)
+
+    async def connect_to_proxy(self, id: str, factory: Callable[[], P]) -> tuple[asyncio.Transport, P]:
+        raise NotRunning("nothing leaves")
+
+    async def volume_bytes(self, id: str) -> int:
+        return 0
 
     async def close(self) -> None:
         """Nothing is open."""

@@ -160,7 +160,7 @@ async def test_the_bridge_passes_what_every_call_passes(admin: Client, inside: E
     body = {"workspace_id": made, "tool": "git_status"}
     await admin.send(INVOKE, body)
     (record,) = (await _records(admin))["calls"]
-    assert (record["server_slug"], record["name"], record["outcome"]) == ("one", "git_status", "ok")
+    assert (record["server"], record["name"], record["outcome"]) == ("one", "git_status", "ok")
     await admin.door.rest("POST", "/api/v1/emergency/pause-all", {"reason": "test"})
     error = await admin.refused(INVOKE, 503, body)
     assert error["error"]["code"] == "EMERGENCY_STOP"
