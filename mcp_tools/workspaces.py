@@ -11,8 +11,8 @@ from pydantic import BaseModel, Field
 
 from mcp_tools.tool import Arguments, Tool
 from registry.core.db import Database
-from registry.identity.principal import Principal
-from registry.workspaces.console import Console, LogEntry, StatsView
+from registry.identity.principal import OPERATE, Principal
+from registry.workspaces.console import Console, Executed, LogEntry, StatsView
 from registry.workspaces.models import Workspace
 from registry.workspaces.service import MANAGE, READ, Creation, Network, WorkspaceService
 from registry.workspaces.views import (
@@ -64,6 +64,19 @@ class Events(BaseModel):
     events: list[EventView]
 
 
+class RunIn(OneWorkspace):
+    command: list[str] = Field(min_length=1, description="The program and its arguments; no shell reads them.")
+    timeout: float = Field(60.0, gt=0, le=600, description="Seconds.")
+
+
+class BuildImage(Arguments):
+    pass
+
+
+class BuiltImage(BaseModel):
+    image: str
+
+
 class UsageByHour(BaseModel):
     hours: list[UsageView]
 
@@ -80,7 +93,7 @@ class WorkspaceTools:
         self._endpoint_of = endpoint_of
 
     def tools(self) -> list[Tool[Any]]:
-        return [*self._reading(), *self._changing()]
+        return [*self._reading(), *self._changing(), *self._others()]
 
     def _reading(self) -> list[Tool[Any]]:
         def reads(verb: str, title: str, description: str, run: Any, of: type[Any] = OneWorkspace) -> Tool[Any]:
@@ -144,6 +157,28 @@ class WorkspaceTools:
             ),
         ]
 
+    def _others(self) -> list[Tool[Any]]:
+        return [
+            Tool(
+                "workspaces_exec",
+                "Run a command in a workspace",
+                "Run a command in a running workspace, past its own tools.",
+                MANAGE,
+                RunIn,
+                self._exec,
+                destructive=True,
+            ),
+            Tool(
+                "workspaces_build_image",
+                "Build the image of workspaces",
+                "Build the image that workspaces are made of anew. It takes minutes.",
+                OPERATE,
+                BuildImage,
+                self._build_image,
+                idempotent=True,
+            ),
+        ]
+
     def _view(self, row: Workspace) -> WorkspaceView:
         return workspace_view(row, self._endpoint_of)
 
@@ -172,6 +207,12 @@ class WorkspaceTools:
         async with self._database.reading() as session:
             found = await self._workspaces.usage(session, principal, wanted.workspace_id)
         return UsageByHour(hours=[usage_view(row) for row in found])
+
+    async def _exec(self, principal: Principal, wanted: RunIn) -> Executed:
+        return await self._console.run(principal, wanted.workspace_id, wanted.command, wanted.timeout)
+
+    async def _build_image(self, principal: Principal, _wanted: BuildImage) -> BuiltImage:
+        return BuiltImage(image=await self._console.build_image(principal))
 
     async def _create(self, principal: Principal, wanted: CreateWorkspace) -> WorkspaceView:
         creation = Creation(wanted.name, wanted.metadata, wanted.image, wanted.network, tuple(wanted.allowed_hosts))

@@ -15,7 +15,7 @@ from registry.core.db import Database
 from registry.identity.principal import OPERATE, Principal
 from registry.workspaces.engine import ContainerEngine, missing
 from registry.workspaces.errors import ImageNotBuilt, WorkspaceNotRunning
-from registry.workspaces.service import MANAGE, WorkspaceService
+from registry.workspaces.service import MANAGE, READ, WorkspaceService
 from workspace_runtime.runtime import ContainerMissing, EngineUnavailable, WorkspaceRuntimeError
 
 MOST_OUTPUT = 1024 * 1024
@@ -79,7 +79,7 @@ class Console:
 
     async def logs(self, principal: Principal, workspace_id: int, tail: int) -> list[LogEntry]:
         """The last lines that its main process has logged."""
-        name = await self._name(principal, workspace_id)
+        name = await self._name(principal, workspace_id, READ)
         try:
             lines = self._engine.runtime.logs(name, tail=tail)
             return [
@@ -90,7 +90,7 @@ class Console:
             raise _told(error) from None
 
     async def stats(self, principal: Principal, workspace_id: int) -> StatsView:
-        name = await self._name(principal, workspace_id)
+        name = await self._name(principal, workspace_id, READ)
         try:
             found = await self._engine.runtime.stats(name)
         except WorkspaceRuntimeError as error:
@@ -109,8 +109,7 @@ class Console:
         Raises:
             WorkspaceNotRunning: it sleeps, or the command did not end in time.
         """
-        principal.require(MANAGE)
-        name = await self._name(principal, workspace_id)
+        name = await self._name(principal, workspace_id, MANAGE)
         async with self._database.transaction() as session:
             target = ("workspace", str(workspace_id))
             # The arguments may hold secrets.
@@ -142,9 +141,9 @@ class Console:
             raise ImageNotBuilt(error.message) from None
         return self._engine.shape.image
 
-    async def _name(self, principal: Principal, workspace_id: int) -> str:
+    async def _name(self, principal: Principal, workspace_id: int, permission: str) -> str:
         async with self._database.reading() as session:
-            found = await self._workspaces.get(session, principal, workspace_id)
+            found = await self._workspaces.find(session, principal, workspace_id, permission)
         return self._engine.shape.name_of(found.id)
 
 

@@ -30,6 +30,8 @@ log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 3.0
 """How long what the engine said of itself is believed."""
+TRUST_SECONDS = 20.0
+"""How long an engine that answered is taken to be there: a burst of starts may keep it from answering at once."""
 
 
 class EngineHealth(BaseModel):
@@ -98,6 +100,8 @@ class ContainerEngine:
 
     async def require(self) -> None:
         """Raises `EngineMissing` if no engine answers."""
+        if isinstance(self._said, EngineInfo) and self._clock.monotonic() - self._looked_at < TRUST_SECONDS:
+            return
         said = await self._ask()
         if isinstance(said, EngineMissing):
             raise EngineMissing(said.details["reason"])

@@ -169,7 +169,11 @@ class WorkspaceService:
             WorkspaceNotFound: the organisation has none of that id.
             WorkspaceForbidden: it is another user's.
         """
-        principal.require(READ)
+        return await self.find(session, principal, workspace_id, READ)
+
+    async def find(self, session: Session, principal: Principal, workspace_id: int, permission: str) -> Workspace:
+        """The same, for what needs another permission than to look."""
+        principal.require(permission)
         return await self._find(session, principal, workspace_id)
 
     async def of_user(self, session: Session, principal: Principal, user_id: str) -> Sequence[Workspace]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from gateway.mcp.handler import Address, address_of
 from gateway.wiring import workspaces as wiring
+from registry.audit.models import AuditEntry
 from registry.identity.models import User
 from tests.gateway.mcp.door import Door, McpError, opened
 from tests.gateway.mcp.echo import Echo, echo
@@ -166,3 +170,94 @@ async def test_streams_and_answers_both_end_a_call(door: Door, runtime: MemoryRu
         await client.call("git_status")
     assert door.app.workspaces.lifecycle.taken_uses().keys() == {1}
     assert door.app.workspaces.lifecycle.taken_uses() == {}, "no call is left under way"
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation by REST and as a tool.
+
+    Args:
+        audit: the entry that it leaves; `None` for one that only reads.
+    """
+
+    tool: str
+    rest: tuple[str, str]
+    permission: str
+    audit: str | None = None
+    body: dict[str, Any] | None = None
+    others: dict[str, Any] = field(default_factory=dict)
+
+
+ONE, CONTROL = "/api/v1/workspaces/{id}", "/v1/workspaces/{id}"
+READ, MANAGE = "workspaces:read", "workspaces:manage"
+OPERATIONS = (
+    Operation("list", ("GET", "/api/v1/workspaces"), READ),
+    Operation("get", ("GET", ONE), READ),
+    Operation("logs", ("GET", f"{CONTROL}/logs"), READ),
+    Operation("stats", ("GET", f"{CONTROL}/stats"), READ),
+    Operation("events", ("GET", f"{CONTROL}/events"), READ),
+    Operation("usage", ("GET", f"{CONTROL}/usage"), READ),
+    Operation(
+        "create", ("POST", "/api/v1/workspaces"), MANAGE, "workspaces.create", {"name": "{new}"}, {"name": "{new}"}
+    ),
+    Operation("start", ("POST", f"{CONTROL}/start"), MANAGE, "workspaces.start"),
+    Operation("stop", ("POST", f"{CONTROL}/stop"), MANAGE, "workspaces.stop"),
+    Operation("restart", ("POST", f"{CONTROL}/restart"), MANAGE, "workspaces.restart"),
+    Operation(
+        "exec", ("POST", f"{CONTROL}/exec"), MANAGE, "workspaces.exec", {"command": ["true"]}, {"command": ["true"]}
+    ),
+    Operation("build_image", ("POST", "/v1/workspaces-image"), "gateway:operate", "workspaces.build_image"),
+    Operation("delete", ("DELETE", ONE), MANAGE, "workspaces.delete"),
+)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.tool)
+async def test_every_operation_by_both_doors(door: Door, operation: Operation) -> None:
+    """One permission and one entry, whichever door it comes through."""
+    key = await narrowed(door, [operation.permission, "mcp:tools:call", "mcp:tools:list"])
+    without = await narrowed(door, ["mcp:tools:call", "mcp:tools:list"])
+    entries: list[list[str]] = []
+    for way, name in (("rest", "by-rest"), ("tool", "by-tool")):
+        made = await create(door, name)
+        await door.app.workspaces.lifecycle.settled()
+        before = await audited(door)
+
+        async def use(credential: str, way: str = way, made: int = made, name: str = name) -> bool:
+            if way == "rest":
+                body = filled(operation.body, name)
+                method, path = operation.rest
+                answer = await door.rest(method, path.format(id=made), body, key=credential)
+                assert answer.status in (200, 201, 204, 403, 503), answer.body
+                return answer.status != 403
+            arguments = filled(operation.others, name)
+            if operation.tool not in ("list", "create", "build_image"):
+                arguments["workspace_id"] = made
+            client = door.modern("/mcp", credential)
+            params = {"name": f"gatehouse__workspaces_{operation.tool}", "arguments": arguments}
+            message = (await client.send("tools/call", params)).json()
+            assert "result" in message or "Unknown tool" in message["error"]["message"]
+            return "result" in message
+
+        assert not await use(without)
+        assert await audited(door) == before
+        assert await use(key)
+        entries.append((await audited(door))[len(before) :])
+    assert entries == [[operation.audit] if operation.audit else []] * 2
+
+
+def filled(values: dict[str, Any] | None, name: str) -> dict[str, Any]:
+    return {key: f"new-{name}" if value == "{new}" else value for key, value in (values or {}).items()}
+
+
+async def narrowed(door: Door, permissions: list[str]) -> str:
+    answer = await door.rest("POST", "/v1/api-keys", {"name": "narrowed", "permissions": permissions})
+    assert answer.status == 201, answer.body
+    key: str = answer.json()["api_key"]
+    return key
+
+
+async def audited(door: Door) -> list[str]:
+    """Actions on workspaces, oldest first."""
+    async with door.app.database.reading() as session:
+        found = await session.scalars(select(AuditEntry.action).order_by(AuditEntry.chain_id, AuditEntry.chain_seq))
+        return [action for action in found if action.startswith("workspaces.")]
