@@ -37,7 +37,9 @@ class Tools:
     async def result(self, name: str, call: Call) -> Result:
         tool = self._tools[name]
         check(dict(call.arguments), tool.schema)
-        made = await tool.run(call) if inspect.iscoroutinefunction(tool.run) else await asyncio.to_thread(tool.run, call)
+        made = (
+            await tool.run(call) if inspect.iscoroutinefunction(tool.run) else await asyncio.to_thread(tool.run, call)
+        )
         check(made.structured, _strict(tool.output))
         return made
 
@@ -55,7 +57,8 @@ def _strict(schema: dict[str, Any]) -> dict[str, Any]:
     if schema["type"] != "object":
         return schema
     properties = {
-        name: _strict(kind) if kind["type"] != "number" else {"type": "any"} for name, kind in schema["properties"].items()
+        name: _strict(kind) if kind["type"] != "number" else {"type": "any"}
+        for name, kind in schema["properties"].items()
     }
     known = {name: kind for name, kind in properties.items() if kind["type"] != "any"}
     return {**schema, "properties": known, "additionalProperties": len(known) < len(properties)}

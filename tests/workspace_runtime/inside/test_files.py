@@ -10,7 +10,11 @@ from workspace_runtime.inside import files
 
 
 async def test_a_file_is_written_and_read(tools: Tools) -> None:
-    assert await tools("write_file", path="a/b.txt", content="one\ntwo\n") == {"path": "a/b.txt", "bytes": 8, "created": True}
+    assert await tools("write_file", path="a/b.txt", content="one\ntwo\n") == {
+        "path": "a/b.txt",
+        "bytes": 8,
+        "created": True,
+    }
     read = await tools("read_file", path="a/b.txt")
     assert (read["content"], read["total_lines"], read["truncated"]) == ("one\ntwo\n", 2, False)
     assert (await tools("write_file", path="a/b.txt", content="x"))["created"] is False

@@ -233,9 +233,17 @@ async def hostile(begun: Tools) -> tuple[Tools, Path]:
     await commit(begun)
     marker = begun.path.parent / "marker"
     touch = begun.path.parent / "touch.sh"
-    touch.write_text(f"#!/bin/sh\necho \"$0 $*\" >>{marker}\ncat\n")
+    touch.write_text(f'#!/bin/sh\necho "$0 $*" >>{marker}\ncat\n')
     touch.chmod(0o755)
-    for name in ("pre-commit", "commit-msg", "post-checkout", "post-commit", "post-merge", "pre-push", "reference-transaction"):
+    for name in (
+        "pre-commit",
+        "commit-msg",
+        "post-checkout",
+        "post-commit",
+        "post-merge",
+        "pre-push",
+        "reference-transaction",
+    ):
         hook = begun.path / ".git" / "hooks" / name
         hook.parent.mkdir(exist_ok=True)
         hook.write_text(touch.read_text())

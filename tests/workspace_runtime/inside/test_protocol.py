@@ -185,7 +185,7 @@ async def test_leaving_cancels_what_was_asked(running: Running, stream: bool) ->
     head += f"Accept: text/event-stream\r\nContent-Length: {len(body)}\r\n\r\n"
     _, writer = await asyncio.open_unix_connection(running.socket)
     writer.write(b"POST /mcp HTTP/1.1\r\n" + head.encode() + body)
-    await until(lambda: (running.root / "up").exists())
+    await until((running.root / "up").exists)
     writer.close()
     pid = int((running.root / "pid").read_text())
     await until(lambda: not alive(pid))
@@ -195,7 +195,7 @@ async def test_an_older_client_cancels_by_a_notification(running: Running) -> No
     arguments = {"command": "echo $$ >pid; touch up; sleep 1000", "timeout": 600}
     call = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "shell_run", "arguments": arguments}}
     asking = asyncio.create_task(running.post(call, **{"Mcp-Session-Id": "one"}))
-    await until(lambda: (running.root / "up").exists())
+    await until((running.root / "up").exists)
     cancel = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}}
     await running.post(cancel, **{"Mcp-Session-Id": "another"})
     assert not asking.done()

@@ -18,7 +18,9 @@ from workspace_runtime.inside.tool import Call
 
 async def test_a_command_runs_in_the_workspace(tools: Tools) -> None:
     (tools.path / "sub").mkdir()
-    done = await tools("shell_run", command="pwd -P; echo $WHO; cat; echo bad >&2", cwd="sub", env={"WHO": "me"}, stdin="in")
+    done = await tools(
+        "shell_run", command="pwd -P; echo $WHO; cat; echo bad >&2", cwd="sub", env={"WHO": "me"}, stdin="in"
+    )
     assert done["stdout"] == f"{tools.path}/sub\nme\nin"
     assert (done["stderr"], done["exit_code"], done["running"]) == ("bad\n", 0, False)
 
@@ -53,7 +55,7 @@ async def test_a_command_that_takes_too_long_ends_with_its_children(tools: Tools
 
 async def test_a_cancelled_command_ends(tools: Tools) -> None:
     running = asyncio.create_task(tools("shell_run", command="echo $$ >pid; touch up; sleep 1000", timeout=600))
-    await until(lambda: (tools.path / "up").exists())
+    await until((tools.path / "up").exists)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
@@ -121,7 +123,7 @@ async def test_commands_are_ended_at_the_process_limit(tools: Tools) -> None:
     used = (10, 100)
     guard = Guard(str(tools.path), tools.shell, 0, pids=lambda: used)
     running = asyncio.create_task(tools("shell_run", command="touch up; sleep 1000"))
-    await until(lambda: (tools.path / "up").exists())
+    await until((tools.path / "up").exists)
     await guard.look()
     assert not running.done()
     used = (90, 100)
@@ -140,7 +142,7 @@ async def test_commands_that_fill_the_volume_are_ended(tools: Tools) -> None:
     assert guard.full
     # What makes room may run.
     removing = asyncio.create_task(tools("shell_run", command="touch up; while [ -e up ]; do sleep 0.05; done; rm big"))
-    await until(lambda: (tools.path / "up").exists())
+    await until((tools.path / "up").exists)
     await guard.measure()
     (tools.path / "up").unlink()
     assert (await removing)["exit_code"] == 0
