@@ -249,7 +249,11 @@ class ProcessRuntime:
 
     async def inspect(self, id: str) -> Container:
         named = [record for record in self._records() if record.name == id]
-        return self._container(named[0] if named else self._record(id))
+        record = named[0] if named else self._record(id)
+        if record.pid and not self._runs(record) and record.id in self._watching:
+            await self._watching[record.id]  # it has just ended: how is about to be known
+            record = self._record(record.id)
+        return self._container(record)
 
     async def list(self, labels: Mapping[str, str]) -> list[Container]:
         return [self._container(record) for record in self._records() if labels.items() <= record.labels.items()]
@@ -331,7 +335,7 @@ class ProcessRuntime:
                 os.killpg(process.pid, signal.SIGKILL)
             reading.cancel()
             await process.wait()
-            process.stdin.transport.abort()
+            process.stdin.close()
 
     async def connect(self, id: str, factory: Callable[[], P]) -> tuple[asyncio.Transport, P]:
         return await self._dial(self._running(id), asyncio.get_running_loop().time(), factory)

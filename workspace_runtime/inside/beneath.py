@@ -77,10 +77,11 @@ class Beneath:
             OSError: as from `os.open`.
         """
         relative = self.relative(path)
+        flags |= os.O_CLOEXEC if flags & os.O_PATH else _ALWAYS
         try:
             if self._by_kernel:
-                return self._openat2(relative, flags | _ALWAYS, mode)
-            return self._walk(relative, flags | _ALWAYS, mode)
+                return self._openat2(relative, flags, mode)
+            return self._walk(relative, flags, mode)
         except OSError as error:
             if error.errno in _OUTSIDE:
                 raise ToolFailure(f"{path} leads out of the workspace through a symbolic link") from None

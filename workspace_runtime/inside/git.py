@@ -189,10 +189,11 @@ class Git:
         credentials: Sequence[Mapping[str, str]] = (),
         stdin: bytes | None = None,
     ) -> Said:
+        literal = ["--literal-pathspecs"] if "--" in arguments else []  # git's own stash does not understand it
         with _Secrets(credentials).given() as (options, descriptors):
             try:
                 process = await asyncio.create_subprocess_exec(
-                    *("git", "--no-pager", "--literal-pathspecs", *settings, *options, *arguments),
+                    *("git", "--no-pager", *literal, *settings, *options, *arguments),
                     cwd=folder,
                     env=self._env,
                     stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
