@@ -59,6 +59,7 @@ from gateway.mcp.router import Router
 from gateway.mcp.sessions import LegacySessions
 from gateway.mcp.sse_clients import SseClients, sse_address_of
 from gateway.mcp.tasks import TaskIds
+from gateway.mcp.upstream.concurrency import parse_concurrency
 from gateway.mcp.upstream.local import SLUG, LocalUpstream
 from gateway.mcp.upstream.manager import Upstreams
 from gateway.mcp.upstream.probe import Prober
@@ -239,7 +240,8 @@ class Application:
 
     def _wire_data_path(self) -> None:
         settings, services, clock = self._settings, self._services, self._clock
-        self._upstreams = Upstreams(self._egress, clock, stdio_user=settings.stdio_user)
+        concurrency = parse_concurrency(settings.concurrent_calls, settings.concurrency_limits)
+        self._upstreams = Upstreams(self._egress, clock, stdio_user=settings.stdio_user, concurrency=concurrency)
         self._discovery = Discovery(self.database, services.servers, Prober(self._upstreams, clock))
         catalog = Catalog(lambda org_id: own_server(org_id, toolbox.definitions()), settings.catalog_ttl_seconds)
         self._notices = Notices()
@@ -328,10 +330,10 @@ class Application:
     def _tools(self) -> list[Tool[Any]]:
         services = self._services
         return [
-            *ServerTools(self.database, services.servers, self._discovery).tools(),
+            *ServerTools(self.database, services.servers, self._discovery, self._upstreams).tools(),
             *OpenApiTools(self.database, services.servers, self._imports).tools(),
             *SetTools(self.database, services.sets).tools(),
-            *HealthTools(self.database, services.servers, services.health).tools(),
+            *HealthTools(self.database, services.servers, services.health, self._upstreams).tools(),
             *WhyTools(self.database, services.identity, self).tools(),
             *PinTools(self.database, services.pins).tools(),
             *ApprovalTools(self.database, services.approvals).tools(),
@@ -358,11 +360,13 @@ class Application:
             auth_api.router(front, services.identity),
             organizations_api.router(front, services.identity),
             api_keys_api.router(front, services.identity),
-            servers_api.router(front, services.servers, self._discovery, operator_token=proof),
+            servers_api.router(
+                front, services.servers, self._discovery, operator_token=proof, circuits=self._upstreams
+            ),
             openapi_api.router(front, services.servers, self._imports),
             servers_api.discovery_router(front, services.servers, self._discovery),
             sets_api.router(front, services.sets),
-            health_api.router(front, services.servers),
+            health_api.router(front, services.servers, self._upstreams),
             tools_api.router(front, self.caller, url=self.url),
             tools_api.test_router(front, self.caller),
             why_api.router(front, services.identity, self),

@@ -57,7 +57,7 @@ class HttpExchange:
         except ConnectionFailed as error:
             raise (OutcomeUnknown if error.sent else NotSent)(self.slug, str(error)) from None
         except (EgressRefused, EgressUnreachable, EgressTimeout) as error:
-            raise NotSent(self.slug, error.message) from None
+            raise NotSent(self.slug, error.message, blames=not isinstance(error, EgressRefused)) from None
         if response.encoding not in (b"", b"identity"):
             await self._refuse_encoding(response)
         return response
@@ -138,9 +138,10 @@ class HttpExchange:
     def refusal(self, response: Response) -> NotSent | OutcomeUnknown:
         """What a response that is no MCP message means."""
         if response.status in (401, 403):
-            return NotSent(self.slug, f"it refused the gateway's credentials (HTTP {response.status})")
+            return NotSent(self.slug, f"it refused the gateway's credentials (HTTP {response.status})", blames=False)
         if response.status in (404, 405, 406, 415, 421, 429, 503):
-            return NotSent(self.slug, f"it did not take the request (HTTP {response.status})")
+            why = f"it did not take the request (HTTP {response.status})"
+            return NotSent(self.slug, why, blames=response.status == 503)
         return OutcomeUnknown(self.slug, f"it answered HTTP {response.status} without an MCP message")
 
 

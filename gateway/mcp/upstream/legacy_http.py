@@ -175,7 +175,9 @@ class LegacyHttpUpstream:
     # -- requests
 
     async def _request(self, outgoing: Outgoing) -> Answer:
+        outgoing.sent = False
         session_id = await self._session(outgoing)
+        outgoing.sent = True
         identifier, params, rewrite = outgoing.id, outgoing.params, None
         if outgoing.modern:
             # Clients that share a session may use the same id at the same time.

@@ -65,7 +65,9 @@ class SseUpstream:
 
     async def request(self, outgoing: Outgoing) -> Answer:
         capabilities = translate.legacy_capabilities(outgoing.capabilities)
+        outgoing.sent = False
         session = await self._session(outgoing.principal, capabilities)
+        outgoing.sent = True
         try:
             return await session.multiplex.request(outgoing)
         except SessionGone:
@@ -110,9 +112,10 @@ class SseUpstream:
             session.used_at = self._clock.monotonic()
             return session
         if self._closed:
-            raise NotSent(self._slug, "it has been removed or changed")
+            raise NotSent(self._slug, "it has been removed or changed", blames=False)
         if self._backoff.wait > 0:
-            raise NotSent(self._slug, f"it keeps failing, it is tried again in {self._backoff.wait:.1f} s")
+            why = f"it keeps failing, it is tried again in {self._backoff.wait:.1f} s"
+            raise NotSent(self._slug, why, blames=False)
         task = self._opening.get(key)
         if task is None:
             task = self._opening[key] = asyncio.create_task(self._open(key, capabilities))
@@ -293,9 +296,9 @@ class _Session:
         if status in _GONE:
             return SessionGone(self._slug, f"it did not take the message (HTTP {status})")
         if status in (401, 403):
-            return NotSent(self._slug, f"it refused the gateway's credentials (HTTP {status})")
+            return NotSent(self._slug, f"it refused the gateway's credentials (HTTP {status})", blames=False)
         if status < 500:
-            return NotSent(self._slug, f"it did not take the message (HTTP {status})")
+            return NotSent(self._slug, f"it did not take the message (HTTP {status})", blames=False)
         return OutcomeUnknown(self._slug, f"it answered HTTP {status}")
 
 
