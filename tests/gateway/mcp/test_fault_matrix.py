@@ -64,7 +64,7 @@ class Switch:
 def clock(door: Door) -> SettableClock:
     """The clock of the breakers that are made from now on."""
     made = SettableClock()
-    door.app._upstreams._clock = made
+    door.app.path.upstreams._clock = made
     return made
 
 
@@ -145,17 +145,17 @@ async def test_bad_tls_is_not_sent_and_opens_the_breaker(door: Door, clock: Sett
     authority.issue_cert("127.0.0.1").configure_cert(context)
     trusting, strict = ssl.create_default_context(), ssl.create_default_context()
     authority.configure_trust(trusting)
-    door.app._egress._tls = lambda: trusting
+    door.app.ground.egress._tls = lambda: trusting
     async with faulty({"tool": faults.good}, modern=True, tls=context) as bad, echo() as neighbour:
         await door.register("bad", bad.url, deadlines=DEADLINES | {"first_byte": 5.0})
-        door.app._egress._tls = lambda: strict
+        door.app.ground.egress._tls = lambda: strict
         speaker = await Speaker.of(door, "modern", "/mcp")
         async with beside(door, speaker, neighbour):
             assert await ends(speaker, "bad__tool", 5) == [NOT_SENT] * 5
             refused = await error_of(speaker, "bad__tool")
             assert "certificate was not accepted" in refused["message"]
             assert "times in a row" in refused["message"]
-            door.app._egress._tls = lambda: trusting
+            door.app.ground.egress._tls = lambda: trusting
             clock.advance(1.2)
             assert await ends(speaker, "bad__tool", 1) == ["done"]
 
@@ -230,7 +230,7 @@ async def test_calls_beyond_the_places_wait_and_are_refused_in_time(door: Door) 
         await door.register("neighbour", neighbour.url)
         speaker = await Speaker.of(door, "modern", "/mcp")
         assert await ends(speaker, "bad__good", 1) == ["done"]
-        (guard,) = door.app._upstreams.guards()
+        (guard,) = door.app.path.upstreams.guards()
         guard.places.most = 2
         under_way = [speaker.call("bad__hang") for _ in range(2)]
         await bad.until(lambda: bad.calls == 3)

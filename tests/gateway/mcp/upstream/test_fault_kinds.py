@@ -223,7 +223,7 @@ class Stage:
 @pytest.fixture
 async def stage(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
     async with opened(tmp_path / "data", stdio_user="same") as door:
-        clock = door.app._upstreams._clock = SettableClock()
+        clock = door.app.path.upstreams._clock = SettableClock()
         async with kind_of(request.param, door, tmp_path) as broken:
             yield Stage(door, clock, await Speaker.of(door, "modern", "/mcp"), broken)
 
@@ -244,7 +244,7 @@ async def test_five_failures_open_the_breaker_and_a_success_closes_it(stage: Sta
     seen = broken.seen()
     assert [await stage.call() for _ in range(3)] == [NOT_SENT] * 3
     assert broken.seen() == seen
-    (guard,) = stage.door.app._upstreams.guards()
+    (guard,) = stage.door.app.path.upstreams.guards()
     assert guard.breaker.state == "open"
     broken.work()
     stage.clock.advance(9)
@@ -266,7 +266,7 @@ async def test_a_call_whose_session_never_opens_has_not_been_sent(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server hangs at the handshake, before it could have seen the call."""
-    upstream: Any = stage.door.app._upstreams.get(
+    upstream: Any = stage.door.app.path.upstreams.get(
         next(connection for connection in await connections(stage.door) if connection.slug == "it")
     )
     never = asyncio.Event()
@@ -279,4 +279,4 @@ async def test_a_call_whose_session_never_opens_has_not_been_sent(
 
 
 async def connections(door: Door) -> list[Any]:
-    return list(door.app._refresh._catalog.connections().values())
+    return list(door.app.path.catalog.connections().values())
