@@ -100,7 +100,6 @@ def router(
     """The routes.
 
     Args:
-        circuits: says which servers are left alone because they keep failing.
         operator_token: the content of `DIR/operator.token`, proof of access to the machine.
     """
     api = front.router(tags=["Servers"], limit=SERVERS)

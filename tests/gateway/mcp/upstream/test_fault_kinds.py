@@ -155,7 +155,6 @@ def void(_: object) -> None:
 @asynccontextmanager
 async def openapi(door: Door) -> AsyncIterator[Broken]:
     service = Pets()
-    await service.start()
     released = asyncio.Event()
     serve, hanging = service._serve, [False]
 
@@ -163,6 +162,9 @@ async def openapi(door: Door) -> AsyncIterator[Broken]:
         if hanging[0] and request.method == "GET":
             await released.wait()
         return await serve(request)
+
+    service._serve = maybe  # type: ignore[method-assign]
+    await service.start()
 
     def turn(status: int, *, hang: bool = False) -> Callable[[], None]:
         def do() -> None:
