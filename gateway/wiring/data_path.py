@@ -151,7 +151,7 @@ class DataPath:
             approval=self._approval,
         )
         self.caller = ToolCaller(router)
-        self._sessions = LegacySessions(
+        self.sessions = LegacySessions(
             Sealer(master, "sessions"),
             Digester(master, "sessions"),
             clock,
@@ -161,7 +161,7 @@ class DataPath:
             on_watched=self.notices.watches_changed,
         )
         visits = Visits(settings.public_calls_per_minute if settings.rate_limits == "on" else None, clock)
-        handler = Handler(authenticator, router, self._sessions, visits)
+        handler = Handler(authenticator, router, self.sessions, visits)
         self.mcp = McpEndpoint(handler, ground.hosts, settings.max_body_bytes, ground.addresses.of)
         self.sse_clients = SseClients(handler, router.attended)
         self.sse = McpEndpoint(self.sse_clients, ground.hosts, settings.max_body_bytes, ground.addresses.of)
@@ -207,7 +207,7 @@ class DataPath:
         await self._changes.start()
         await self._refresh.start()
         self._upkeep.start()
-        self._sessions.start()
+        self.sessions.start()
         await self.desk.start()
         self.recorder.start()
         self.flights.start()
@@ -226,7 +226,7 @@ class DataPath:
         await self._refresh.stop()
         await self._watches.stop()
         await self.flights.stop()
-        await self._sessions.stop()
+        await self.sessions.stop()
         await self.upstreams.close()
         await self.desk.stop()
         await self.recorder.stop()

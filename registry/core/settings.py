@@ -93,6 +93,8 @@ class Settings(BaseSettings):
     size_limits: Names = ()
     """`NAME=ARGUMENT_BYTES/RESULT_BYTES` entries: other caps, by a server's slug or a tool's name."""
 
+    metrics: Literal["loopback", "key", "off"] = "loopback"
+    """Who may read `/metrics`: this machine without a key and others with one, or nobody without, or nobody."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "json"
 

@@ -38,7 +38,7 @@ class HttpExchange:
         assert connection.url is not None
         target = vet_url(connection.url)
         self.slug = connection.slug
-        self._pool = Pool(egress, target, connection.deadlines.connect)
+        self.pool = Pool(egress, target, connection.deadlines.connect)
         path = target.path + (f"?{target.query}" if target.query else "")
         self._common = _head(path, target.authority, connection.headers)
 
@@ -53,7 +53,7 @@ class HttpExchange:
         """
         whole = b"%b %b%bcontent-length: %d\r\n\r\n" % (method.encode(), self._common, head, len(body))
         try:
-            response = await self._pool.send(whole, body)
+            response = await self.pool.send(whole, body)
         except ConnectionFailed as error:
             raise (OutcomeUnknown if error.sent else NotSent)(self.slug, str(error)) from None
         except (EgressRefused, EgressUnreachable, EgressTimeout) as error:
@@ -70,7 +70,7 @@ class HttpExchange:
         response.body, response.stream, response.content_type = b"", None, b""
 
     async def close(self) -> None:
-        await self._pool.close()
+        await self.pool.close()
 
     async def answer(
         self, response: Response, identifier: bytes, rewrite: translate.Rewrite | None, *, modern: bool

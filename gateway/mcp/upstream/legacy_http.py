@@ -76,6 +76,7 @@ class LegacyHttpUpstream:
 
     def __init__(self, connection: Connection, egress: Egress) -> None:
         self._exchange = HttpExchange(connection, egress)
+        self.pool = self._exchange.pool
         self._slug = connection.slug
         self._server_id = connection.server_id
         known = connection.protocol_version

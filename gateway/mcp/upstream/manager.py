@@ -67,6 +67,15 @@ class Upstreams:
         """Of the servers that have been called."""
         return [made.guard for made in self._made.values()]
 
+    def connections(self) -> list[tuple[str, int, int]]:
+        """Connections to each server over HTTP: its slug, how many are in use, and how many idle."""
+        pools = [
+            (made.connection.slug, made.upstream.pool)
+            for made in self._made.values()
+            if isinstance(made.upstream, ModernHttpUpstream | LegacyHttpUpstream | SseUpstream)
+        ]
+        return [(slug, pool.open - pool.idle, pool.idle) for slug, pool in pools]
+
     def circuit(self, server_id: str) -> Circuit | None:
         """See `registry.servers.circuit.Circuits`."""
         made = self._made.get(server_id)

@@ -53,7 +53,7 @@ class SseUpstream:
         self._connection = connection
         self._slug = connection.slug
         self._target = vet_url(connection.url)
-        self._pool = Pool(egress, self._target, connection.deadlines.connect)
+        self.pool = Pool(egress, self._target, connection.deadlines.connect)
         self._common = _common(self._target, connection.headers)
         self._clock = clock
         self._backoff = Backoff(clock)
@@ -101,7 +101,7 @@ class SseUpstream:
             await session.close("it has been removed or changed")
         self._alive.clear()
         self._sessions.clear()
-        await self._pool.close()
+        await self.pool.close()
 
     # -- sessions
 
@@ -131,7 +131,7 @@ class SseUpstream:
     async def _open(self, key: str, capabilities: bytes) -> _Session:
         await self._close_unused()
         self._backoff.started()
-        session = _Session(self._connection, self._pool, self._target, self._common, self._clock.monotonic())
+        session = _Session(self._connection, self.pool, self._target, self._common, self._clock.monotonic())
         self._alive.add(session)
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
