@@ -29,7 +29,7 @@ from gateway.mcp.policies.policy import Attempt
 from gateway.mcp.rounds import request_in_rounds
 from gateway.mcp.tasks import EXTENSION as TASKS_EXTENSION
 from gateway.mcp.tasks import METHODS as TASK_METHODS
-from gateway.mcp.upstream.port import Answer, OutcomeUnknown, Outgoing
+from gateway.mcp.upstream.port import Answer, NotSent, OutcomeUnknown, Outgoing, UpstreamFailure
 from gateway.mcp.upstream.probe import whole
 from registry.core.version import VERSION
 
@@ -149,7 +149,10 @@ class Router:
                 await self._keeping.recorder.written()
             await call.admit()
             call.take_off()
-            answer = await self._send(request, attempt, upstream_name)
+            guard = self._upstreams.guard(server.connection)
+            if guard is not None and (turn := call.enter(guard)) is not None:
+                await turn
+            answer = await self._send(request, attempt, upstream_name, call)
             await self._sizes.cut(attempt, answer, request.id, modern=request.modern)
         except Asked as asked:
             await self._durable()
@@ -161,7 +164,7 @@ class Router:
         if answer.stream is not None:
             answer.stream, answer.id = call.follow(answer.stream, answer), request.id
             return answer
-        call.finish(answer.outcome, answer.error_code, len(answer.body))
+        call.done(answer)
         await self._durable()
         return answer
 
@@ -180,7 +183,7 @@ class Router:
         if self._keeping.recorder.durable:
             await self._keeping.recorder.written()
 
-    async def _send(self, request: Request, attempt: Attempt, upstream_name: str) -> Answer:
+    async def _send(self, request: Request, attempt: Attempt, upstream_name: str, call: CallUnderWay) -> Answer:
         params = attempt.params
         if upstream_name != attempt.name:
             params = {**params, protocol.NAMED_BY[attempt.method]: msgspec.Raw(encode(upstream_name))}
@@ -192,8 +195,11 @@ class Router:
         self._states.open(outgoing, server.id)
         try:
             answer = await self._ask(request, server, outgoing)
-        except OutcomeUnknown:
-            if not _safe_to_repeat(attempt):
+        except asyncio.CancelledError:
+            attempt.sent = outgoing.sent
+            raise
+        except UpstreamFailure as failure:
+            if not _safe_to_repeat(attempt, failure) or not call.again(failure):
                 raise
             self._keeping.recheck(attempt)
             answer = await self._ask(request, server, outgoing)
@@ -247,6 +253,9 @@ class Router:
             stoppable=True,
         )
         method = request.message.method
+        guard = self._upstreams.guard(server.connection)
+        if guard is not None:
+            guard.breaker.check()
         self._keeping.recheck(Attempt(request.principal, method, method, server, None, request.params))
         self._keeping.flights.take_off(flight)
         try:
@@ -350,7 +359,10 @@ def _param_headers(request: Request, attempt: Attempt) -> bytes:
     return "".join(f"Mcp-Param-{token}: {headers.encode_value(value)}\r\n" for token, value in values.items()).encode()
 
 
-def _safe_to_repeat(attempt: Attempt) -> bool:
+def _safe_to_repeat(attempt: Attempt, failure: UpstreamFailure) -> bool:
+    if isinstance(failure, NotSent):
+        # What goes on with a parked call has used up what it was parked under.
+        return "requestState" not in attempt.params
     if attempt.method != "tools/call":
         return True
     hints = attempt.entry.definition.hints if attempt.entry is not None else None

@@ -29,6 +29,7 @@ from gateway.mcp.router import Router
 from gateway.mcp.sessions import LegacySessions
 from gateway.mcp.sse_clients import SseClients
 from gateway.mcp.tasks import TaskIds
+from gateway.mcp.upstream.concurrency import parse_concurrency
 from gateway.mcp.upstream.local import SLUG, LocalUpstream
 from gateway.mcp.upstream.manager import Upstreams
 from gateway.mcp.upstream.probe import Prober
@@ -91,7 +92,8 @@ class DataPath:
     def _wire_catalog(self) -> None:
         ground, services, settings = self._ground, self._services, self._ground.settings
         database, clock = ground.database, ground.clock
-        self.upstreams = Upstreams(ground.egress, clock, stdio_user=settings.stdio_user)
+        concurrency = parse_concurrency(settings.concurrent_calls, settings.concurrency_limits)
+        self.upstreams = Upstreams(ground.egress, clock, stdio_user=settings.stdio_user, concurrency=concurrency)
         self.discovery = Discovery(database, services.servers, Prober(self.upstreams, clock))
         self.catalog = Catalog(
             lambda org_id: own_server(org_id, self._toolbox.definitions()), settings.catalog_ttl_seconds
@@ -149,7 +151,7 @@ class DataPath:
             approval=self._approval,
         )
         self.caller = ToolCaller(router)
-        self._sessions = LegacySessions(
+        self.sessions = LegacySessions(
             Sealer(master, "sessions"),
             Digester(master, "sessions"),
             clock,
@@ -159,7 +161,7 @@ class DataPath:
             on_watched=self.notices.watches_changed,
         )
         visits = Visits(settings.public_calls_per_minute if settings.rate_limits == "on" else None, clock)
-        handler = Handler(authenticator, router, self._sessions, visits)
+        handler = Handler(authenticator, router, self.sessions, visits)
         self.mcp = McpEndpoint(handler, ground.hosts, settings.max_body_bytes, ground.addresses.of)
         self.sse_clients = SseClients(handler, router.attended)
         self.sse = McpEndpoint(self.sse_clients, ground.hosts, settings.max_body_bytes, ground.addresses.of)
@@ -205,7 +207,7 @@ class DataPath:
         await self._changes.start()
         await self._refresh.start()
         self._upkeep.start()
-        self._sessions.start()
+        self.sessions.start()
         await self.desk.start()
         self.recorder.start()
         self.flights.start()
@@ -224,7 +226,7 @@ class DataPath:
         await self._refresh.stop()
         await self._watches.stop()
         await self.flights.stop()
-        await self._sessions.stop()
+        await self.sessions.stop()
         await self.upstreams.close()
         await self.desk.stop()
         await self.recorder.stop()

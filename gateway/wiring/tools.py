@@ -27,10 +27,10 @@ def own_tools(ground: Ground, services: Services, path: DataPath) -> list[Tool[A
     """See `mcp_tools`."""
     database = ground.database
     return [
-        *ServerTools(database, services.servers, path.discovery).tools(),
+        *ServerTools(database, services.servers, path.discovery, path.upstreams).tools(),
         *OpenApiTools(database, services.servers, services.imports).tools(),
         *SetTools(database, services.sets).tools(),
-        *HealthTools(database, services.servers, services.health).tools(),
+        *HealthTools(database, services.servers, services.health, path.upstreams).tools(),
         *WhyTools(database, services.identity, path).tools(),
         *PinTools(database, services.pins).tools(),
         *ApprovalTools(database, services.approvals).tools(),
