@@ -19,13 +19,18 @@ async def by_password(
         LoginFailed: email or password is wrong.
         SecondFactorNeeded: they are right, but the code is missing or wrong.
     """
-    # Checking a password takes its time, so it must not hold the write transaction.
-    async with database.reading() as session:
-        user_id = (await identity.check_password(session, email, password)).id
-        needed = await identity.second_factors.needed(session, user_id)
+    user_id, needed = await first_factor(database, identity, email, password)
     if needed:
         await by_code(database, identity, user_id, code)
     return user_id
+
+
+async def first_factor(database: Database, identity: IdentityService, email: str, password: str) -> tuple[str, bool]:
+    """The id of the user who has this password, and whether a code is needed too. Raises `LoginFailed`."""
+    # Checking a password takes its time, so it must not hold the write transaction.
+    async with database.reading() as session:
+        user_id = (await identity.check_password(session, email, password)).id
+        return user_id, await identity.second_factors.needed(session, user_id)
 
 
 async def by_code(database: Database, identity: IdentityService, user_id: str, code: str | None) -> None:

@@ -56,18 +56,19 @@ class SecondFactors:
             Conflict: there is a confirmed factor; remove it first.
         """
         # Heavy vendor, imported when somebody uses a second factor.
-        import pyotp
+        from pyotp import random_base32
+        from pyotp.totp import TOTP
 
         user = await _in_person(session, principal)
         factor = await session.get(SecondFactor, user.id)
         if factor is not None and factor.confirmed_at is not None:
             raise Conflict("There is a second factor already: remove it first.")
-        secret = pyotp.random_base32()
+        secret = random_base32()
         if factor is None:
             factor = SecondFactor(user_id=user.id, created_at=self._clock.now())
             session.add(factor)
         factor.sealed_secret = self._sealer.seal(secret.encode(), user.id)
-        return Enrolment(secret, pyotp.TOTP(secret).provisioning_uri(user.email, issuer_name=ISSUER))
+        return Enrolment(secret, TOTP(secret).provisioning_uri(name=user.email, issuer_name=ISSUER))
 
     async def confirm(self, session: Session, principal: Principal, code: str) -> list[str]:
         """Put the enrolled secret in force; gives recovery codes, shown once.
@@ -103,7 +104,9 @@ class SecondFactors:
         if factor.locked_until is not None and factor.locked_until > now:
             return False
         step = self._step_of(factor, code)
-        if await (self._use_recovery_code(session, user_id, code) if step is None else self._use(session, user_id, step)):
+        if await (
+            self._use_recovery_code(session, user_id, code) if step is None else self._use(session, user_id, step)
+        ):
             factor.failures = 0
             return True
         factor.failures += 1
@@ -114,9 +117,9 @@ class SecondFactors:
     def _step_of(self, factor: SecondFactor, code: str) -> int | None:
         """The time step that the code belongs to: this one or a neighbour, for clocks that differ a little."""
         # Heavy vendor, imported when somebody uses a second factor.
-        import pyotp
+        from pyotp.totp import TOTP
 
-        totp = pyotp.TOTP(self._sealer.open(factor.sealed_secret, factor.user_id).decode())
+        totp = TOTP(self._sealer.open(factor.sealed_secret, factor.user_id).decode())
         now = int(self._clock.now().timestamp()) // STEP_SECONDS
         given = code.replace(" ", "")
         steps = (step for step in (now - 1, now, now + 1) if _same(totp.generate_otp(step), given))
@@ -134,7 +137,9 @@ class SecondFactors:
     async def _use_recovery_code(self, session: Session, user_id: str, code: str) -> bool:
         used = (
             delete(RecoveryCode)
-            .where(RecoveryCode.user_id == user_id, RecoveryCode.code_hash == self._digests.digest(code.strip().lower()))
+            .where(
+                RecoveryCode.user_id == user_id, RecoveryCode.code_hash == self._digests.digest(code.strip().lower())
+            )
             .returning(RecoveryCode.id)
         )
         return (await session.execute(used)).first() is not None

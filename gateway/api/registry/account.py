@@ -13,6 +13,8 @@ from gateway.api.shared.route import Caller, Front, Session, public
 from gateway.auth import proof
 from registry.identity.errors import RefreshRefused
 from registry.identity.service import IdentityService
+from registry.oauth.models import OAuthGrant
+from registry.oauth.service import OAuthService
 
 Code = Annotated[str, Field(min_length=1, max_length=64)]
 
@@ -59,6 +61,22 @@ class EnrolmentAnswer(BaseModel):
     uri: str
 
 
+class GrantAnswer(BaseModel):
+    """What one has allowed an application; `address` is the path that it may use."""
+
+    id: str
+    client_id: str
+    client_name: str
+    scopes: list[str]
+    address: str
+    created_at: datetime
+    expires_at: datetime
+
+
+class GrantsAnswer(BaseModel):
+    grants: list[GrantAnswer]
+
+
 class RecoveryCodesAnswer(BaseModel):
     recovery_codes: list[str]
     warning: str = "These codes will only be shown once. Store them securely."
@@ -83,8 +101,9 @@ def public_router(front: Front, identity: IdentityService) -> APIRouter:
     return api
 
 
-def router(front: Front, identity: IdentityService) -> APIRouter:
+def router(front: Front, identity: IdentityService, oauth: OAuthService) -> APIRouter:
     api = front.router(tags=["Authentication"])
+    _add_grants(api, oauth)
 
     @api.post("/v1/auth/logout")
     async def logout(session: Session, caller: Caller) -> MessageAnswer:
@@ -118,3 +137,25 @@ def router(front: Front, identity: IdentityService) -> APIRouter:
         return MessageAnswer(message="The second factor was removed")
 
     return api
+
+
+def _add_grants(api: APIRouter, oauth: OAuthService) -> None:
+    @api.get("/v1/auth/grants")
+    async def list_grants(session: Session, caller: Caller) -> GrantsAnswer:
+        return GrantsAnswer(grants=[_grant(one) for one in await oauth.grants(session, caller)])
+
+    @api.delete("/v1/auth/grants/{grant_id}", status_code=204)
+    async def end_grant(grant_id: str, session: Session, caller: Caller) -> None:
+        await oauth.end_grant(session, caller, grant_id)
+
+
+def _grant(grant: OAuthGrant) -> GrantAnswer:
+    return GrantAnswer(
+        id=grant.id,
+        client_id=grant.client_id,
+        client_name=grant.client_name,
+        scopes=grant.scopes,
+        address=grant.audience,
+        created_at=grant.created_at,
+        expires_at=grant.expires_at,
+    )

@@ -99,6 +99,7 @@ class Answer:
         outcome: `ok`, `tool_error` or `error`; of a stream it is known when the stream has ended.
         error_code: of a JSON-RPC error.
         id: of the request that `stream` answers, as JSON, so that a failure on the way answers it as well.
+        step_up: the scope that the caller's token lacks and that a person could grant it.
     """
 
     status: int = 200
@@ -111,6 +112,7 @@ class Answer:
     outcome: str = "ok"
     error_code: int | None = None
     id: bytes = b""
+    step_up: str | None = None
 
     def judge(self, message: Message) -> None:
         """Note how the call ended, from its answer. What cannot be read raises `envelope.UNREADABLE`."""
