@@ -15,7 +15,14 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
-from gateway.auth.credentials import Headers, check_form, find_credential, obvious_credential
+from gateway.auth.credentials import (
+    Headers,
+    by_cookie,
+    check_form,
+    find_credential,
+    obvious_credential,
+    require_same_origin,
+)
 from registry.core.clock import Clock
 from registry.core.db import Database, Session
 from registry.core.errors import Unauthenticated
@@ -122,7 +129,10 @@ class Authenticator:
                 another address.
             CrossSite: it is a cookie, and another site may be asking.
         """
-        return await self.verify(find_credential(headers, safe=safe), address)
+        principal = await self.verify(find_credential(headers), address)
+        if not safe and by_cookie(headers):
+            require_same_origin(headers)
+        return principal
 
     async def verify(self, credential: bytes, address: str = WHOLE) -> Principal:
         """The principal of a credential that was found already (in the query of a socket, say).

@@ -56,15 +56,11 @@ def obvious_credential(headers: Headers) -> bytes | None:
     return found
 
 
-def find_credential(headers: Headers, *, safe: bool = False) -> bytes:
+def find_credential(headers: Headers) -> bytes:
     """The one credential of a request. A cookie counts only where no header holds a credential.
-
-    Args:
-        safe: the request changes nothing, so a cookie may come from anywhere.
 
     Raises:
         CredentialMissing, CredentialAmbiguous, CredentialMalformed: there is none, or not exactly one usable one.
-        CrossSite: only a cookie, and it may be another site that asks.
     """
     headers = list(headers)
     shown: set[bytes] = set()
@@ -77,12 +73,15 @@ def find_credential(headers: Headers, *, safe: bool = False) -> bytes:
         found = session_cookie(headers)
         if not found:
             raise CredentialMissing("Missing Bearer token")
-        if not safe:
-            require_same_origin(headers)
         shown.add(found)
     (credential,) = shown
     check_form(credential)
     return credential
+
+
+def by_cookie(headers: Headers) -> bool:
+    """Whether the credential that `find_credential` finds is a cookie."""
+    return not any(name in _HEADERS for name, _ in headers)
 
 
 def session_cookie(headers: Headers) -> bytes | None:
