@@ -102,7 +102,7 @@ class CallUnderWay:
         """Wait for a place, no longer than connecting may take: it is the same to the caller."""
         flight = self._flight
         assert flight is not None
-        flight.deadline = self._loop.time() + self._attempt.server.connection.deadlines.connect
+        flight.deadline = monotonic() + self._attempt.server.connection.deadlines.connect
         try:
             await turn
         except asyncio.CancelledError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from gateway.auth.challenge import Challenges
 from gateway.mcp.call import CallKeeping
 from gateway.mcp.caller import ToolCaller
 from gateway.mcp.catalog import Catalog
@@ -162,9 +163,10 @@ class DataPath:
         )
         visits = Visits(settings.public_calls_per_minute if settings.rate_limits == "on" else None, clock)
         handler = Handler(authenticator, router, self.sessions, visits)
-        self.mcp = McpEndpoint(handler, ground.hosts, settings.max_body_bytes, ground.addresses.of)
+        challenges = Challenges(ground.origin)
+        self.mcp = McpEndpoint(handler, ground.hosts, settings.max_body_bytes, ground.addresses.of, challenges)
         self.sse_clients = SseClients(handler, router.attended)
-        self.sse = McpEndpoint(self.sse_clients, ground.hosts, settings.max_body_bytes, ground.addresses.of)
+        self.sse = McpEndpoint(self.sse_clients, ground.hosts, settings.max_body_bytes, ground.addresses.of, challenges)
 
     def _rate_limits(self) -> list[RatePolicy]:
         settings, clock = self._ground.settings, self._ground.clock

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from registry.approvals.service import ApprovalService
@@ -14,6 +15,8 @@ from registry.core.security import Sealer, derive_key
 from registry.emergency.service import EmergencyService
 from registry.health.service import HealthService
 from registry.identity.service import IdentityService
+from registry.oauth.documents import ClientDocuments
+from registry.oauth.service import OAuthService
 from registry.openapi.service import OpenApiImport
 from registry.pins.judge import Judge
 from registry.pins.service import PinService
@@ -45,6 +48,7 @@ class Services:
     pins: PinService
     approvals: ApprovalService
     imports: OpenApiImport
+    oauth: OAuthService
 
     @classmethod
     def make(cls, ground: Ground) -> Services:
@@ -64,7 +68,14 @@ class Services:
             audit=audit,
             audit_log=AuditLog(database, [Changes(), Calls()]),
             verifier=AuditVerifier(database, clock, audit_key, tables, own=[usage.chain]),
-            identity=IdentityService(clock, audit, master, access_token_minutes=settings.access_token_minutes),
+            identity=IdentityService(
+                clock,
+                audit,
+                master,
+                access_token_minutes=settings.access_token_minutes,
+                idle=timedelta(minutes=settings.login_idle_minutes),
+                lifetime=timedelta(days=settings.login_days),
+            ),
             servers=servers,
             sets=SetService(clock, audit),
             usage=usage,
@@ -75,4 +86,12 @@ class Services:
             pins=PinService(clock, audit),
             approvals=ApprovalService(clock, audit, Sealer(master, "approvals")),
             imports=OpenApiImport(servers, ground.egress),
+            oauth=OAuthService(
+                database,
+                clock,
+                audit,
+                master,
+                ClientDocuments(ground.egress.client, clock),
+                access_token_minutes=settings.access_token_minutes,
+            ),
         )

@@ -108,6 +108,7 @@ class Answer:
         error_code: of a JSON-RPC error.
         id: of the request that `stream` answers, as JSON, so that a failure on the way answers it as well.
         healthy: the server is not in trouble, whatever it said of this call.
+        step_up: the scope that the caller's token lacks and that a person could grant it.
     """
 
     status: int = 200
@@ -121,6 +122,7 @@ class Answer:
     error_code: int | None = None
     id: bytes = b""
     healthy: bool = True
+    step_up: str | None = None
 
     def judge(self, message: Message) -> None:
         """Note how the call ended, from its answer. What cannot be read raises `envelope.UNREADABLE`."""
