@@ -14,6 +14,7 @@ from registry.budgets.windows import Window, period_named, zone_named
 from registry.core.db import Database, Session, as_uuid
 from registry.identity.models import Organization
 from registry.identity.principal import Principal
+from registry.teams import queries as teams
 from registry.usage.models import CallRecord
 
 QUARTER = 15 * 60
@@ -86,10 +87,10 @@ class StoredTerms:
         self._database = database
 
     async def signature(self) -> object:
-        """Changes with every limit that is added, changed or removed: rows stay, and their versions only grow."""
+        """Changes with every limit and team that is added, changed or removed: rows stay, their versions only grow."""
         async with self._database.reading() as session:
             found = await session.execute(select(func.count(), func.sum(BudgetLimit.version)).select_from(BudgetLimit))
-            return tuple(found.one())
+            return (*found.one(), await teams.signature(session))
 
     async def load(self) -> Sequence[Terms]:
         query = (
@@ -99,10 +100,15 @@ class StoredTerms:
             .order_by(BudgetLimit.created_at, BudgetLimit.id)
         )
         async with self._database.reading() as session:
-            return [_terms(limit, zone) for limit, zone in (await session.execute(query)).all()]
+            found = (await session.execute(query)).all()
+            members: dict[str, set[str]] = {}
+            if any(limit.scope_type == "team" for limit, _ in found):
+                for _, team_id, user_id in await teams.memberships(session, None):
+                    members.setdefault(f"team:{team_id}", set()).add(user_id)
+        return [_terms(limit, zone, frozenset(members.get(limit.scope_key, ()))) for limit, zone in found]
 
 
-def _terms(limit: BudgetLimit, zone: str) -> Terms:
+def _terms(limit: BudgetLimit, zone: str, members: frozenset[str]) -> Terms:
     return Terms(
         id=limit.id,
         org_id=limit.org_id,
@@ -112,4 +118,5 @@ def _terms(limit: BudgetLimit, zone: str) -> Terms:
         period=period_named(limit.period),
         zone=zone_named(zone),
         paused=limit.paused_at is not None,
+        members=members,
     )

@@ -222,7 +222,7 @@ def test_every_route_on_budgets_is_in_the_list(scene: Scene) -> None:
     [
         ({"scope_type": "project", "scope_id": "x"}, "scope_type"),
         ({"scope_type": "agent", "scope_id": "x"}, "scope_type"),
-        ({"scope_type": "team", "scope_id": "x"}, "scope_type"),
+        ({"scope_type": "team", "scope_id": "x"}, "scope_id"),
         ({"scope_type": "user", "scope_id": "nobody"}, "scope_id"),
         ({"scope_type": "key", "scope_id": "999999"}, "scope_id"),
         ({"scope_type": "tool", "scope_id": "notes__nothing"}, "scope_id"),
