@@ -120,4 +120,11 @@ def _row(rule: dict[str, Any]) -> list[str]:
     who = f"{rule.get('who')} {rule.get('who_id') or ''}"
     what = f"set {rule.get('set')}" if rule.get("set") else str(rule.get("pattern"))
     kind = "" if rule.get("what") == "any" else f"{rule.get('what')} "
-    return [str(rule.get("place")), str(rule.get("effect")), who, kind + what, str(rule.get("name")), str(rule.get("id"))]
+    return [
+        str(rule.get("place")),
+        str(rule.get("effect")),
+        who,
+        kind + what,
+        str(rule.get("name")),
+        str(rule.get("id")),
+    ]

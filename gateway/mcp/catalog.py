@@ -299,9 +299,7 @@ class OrgCatalog:
                 )
         return View(entries=entries, servers=servers, single=single, ttl_ms=self._ttl_of(servers), may_use=may_use)
 
-    def _compile_set(
-        self, made: SetOffer, principal: Principal, may_use: Callable[[Kind, str, str], bool]
-    ) -> View:
+    def _compile_set(self, made: SetOffer, principal: Principal, may_use: Callable[[Kind, str, str], bool]) -> View:
         entries: dict[Kind, dict[str, Entry]] = {"tool": {}, "resource": {}, "template": {}, "prompt": {}}
         servers: dict[str, ServerEntry] = {}
         for entry in self._entries_of_set(made.slug):

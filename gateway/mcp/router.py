@@ -296,9 +296,7 @@ def _find(request: Request, method: str, name: str) -> tuple[ServerEntry, Entry 
     kind: Kind = "tool" if method == "tools/call" else "prompt"
     entry = request.view.find(kind, name)
     if entry is None:
-        raise withheld(request.view, kind, name) or ProtocolError(
-            protocol.INVALID_PARAMS, f"Unknown {kind}: {name}"
-        )
+        raise withheld(request.view, kind, name) or ProtocolError(protocol.INVALID_PARAMS, f"Unknown {kind}: {name}")
     return entry.server, entry, entry.name
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from registry.access.service import AccessService
 from registry.approvals.service import ApprovalService
 from registry.audit.log import AuditLog, Changes
 from registry.audit.service import AuditService
@@ -20,6 +21,7 @@ from registry.pins.service import PinService
 from registry.servers.prices import PriceService
 from registry.servers.service import ServerService
 from registry.sets.service import SetService
+from registry.teams.service import TeamService
 from registry.usage.log import Calls
 from registry.usage.service import CALLS_TABLE, UsageService
 
@@ -45,6 +47,8 @@ class Services:
     pins: PinService
     approvals: ApprovalService
     imports: OpenApiImport
+    teams: TeamService
+    access: AccessService
 
     @classmethod
     def make(cls, ground: Ground) -> Services:
@@ -75,4 +79,6 @@ class Services:
             pins=PinService(clock, audit),
             approvals=ApprovalService(clock, audit, Sealer(master, "approvals")),
             imports=OpenApiImport(servers, ground.egress),
+            teams=TeamService(clock, audit),
+            access=AccessService(clock, audit),
         )

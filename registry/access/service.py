@@ -63,7 +63,9 @@ class AccessService:
         rows = list(await queries.rules(session, principal.org_id))
         if len(rows) >= MOST_RULES:
             raise AccessRuleInvalid(f"There are {MOST_RULES} rules already: remove some, or use wider patterns.")
-        place = len(rows) if before is None else next((at for at, row in enumerate(rows) if row.id == as_uuid(before)), -1)
+        place = (
+            len(rows) if before is None else next((at for at, row in enumerate(rows) if row.id == as_uuid(before)), -1)
+        )
         if place < 0:
             raise AccessRuleNotFound
         fields = draft.model_dump(exclude={"set", "who_id"})

@@ -42,9 +42,7 @@ class AccessRulesView(BaseModel):
 def as_rule(row: AccessRuleRecord) -> AccessRule:
     """The stored rule, ready to be applied."""
     draft = rule_view(row)
-    return AccessRule(
-        draft.id, draft.name, draft.effect, draft.who, draft.who_id, draft.what, draft.pattern, draft.set
-    )
+    return AccessRule(draft.id, draft.name, draft.effect, draft.who, draft.who_id, draft.what, draft.pattern, draft.set)
 
 
 def rule_view(row: AccessRuleRecord) -> AccessRuleView:

@@ -36,7 +36,8 @@ async def page(session: Session, principal: Principal, limit: int, offset: int) 
 async def sizes(session: Session, team_ids: Sequence[str]) -> dict[str, int]:
     """How many members each team has; one without any is left out."""
     counted = select(TeamMember.team_id, func.count()).where(TeamMember.team_id.in_(team_ids))
-    return {team_id: count for team_id, count in (await session.execute(counted.group_by(TeamMember.team_id))).all()}
+    rows = await session.execute(counted.group_by(TeamMember.team_id))
+    return {row[0]: row[1] for row in rows.all()}
 
 
 async def members(session: Session, team_id: str) -> Sequence[Row[TeamMember, User]]:
@@ -51,9 +52,7 @@ async def member(session: Session, team_id: str, user_id: str) -> TeamMember | N
 
 async def user_id(session: Session, principal: Principal, wanted: str) -> str | None:
     """The id of one of the organisation's users, as it is stored."""
-    return await session.scalar(
-        select(User.id).where(User.org_id == principal.org_id, User.id == as_uuid(wanted))
-    )
+    return await session.scalar(select(User.id).where(User.org_id == principal.org_id, User.id == as_uuid(wanted)))
 
 
 async def memberships(session: Session, org_id: str | None) -> Sequence[tuple[str, str, str]]:

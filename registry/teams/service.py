@@ -97,9 +97,7 @@ class TeamService:
         await self._changed(session, principal, team, "teams.members.put", {"user_id": known, "role": role})
         return await _detail(session, team)
 
-    async def remove_member(
-        self, session: Session, principal: Principal, team_id: str, user_id: str
-    ) -> TeamDetail:
+    async def remove_member(self, session: Session, principal: Principal, team_id: str, user_id: str) -> TeamDetail:
         """Raises `TeamNotFound`, `NotAMember`."""
         principal.require(MANAGE)
         team = await self._find(session, principal, team_id, lock=True)
