@@ -30,6 +30,7 @@ from gateway.cli.sets import sets
 from gateway.cli.stdio import stdio
 from gateway.cli.teams import teams
 from gateway.cli.tools import call, tools
+from gateway.cli.usage import usage
 from gateway.cli.why import why
 from registry.core.errors import GatehouseError
 
@@ -49,6 +50,7 @@ app.add_typer(servers, name="servers")
 app.add_typer(sets, name="sets")
 app.add_typer(keys, name="keys")
 app.add_typer(tools, name="tools")
+app.add_typer(usage, name="usage")
 app.add_typer(teams, name="teams")
 app.add_typer(access, name="access")
 app.add_typer(budget, name="budget")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Row, Select, func, select
+from sqlalchemy import Row, Select, func, select, update
 
 from registry.budgets.desk import Terms
 from registry.budgets.models import BudgetLimit, BudgetPeriod
@@ -50,6 +50,13 @@ async def period_of(session: Session, limit_id: str, window: Window) -> BudgetPe
 
 async def timezone_of(session: Session, org_id: str) -> str:
     return (await session.execute(select(Organization.timezone).where(Organization.id == org_id))).scalar_one()
+
+
+async def set_timezone(session: Session, org_id: str, name: str) -> None:
+    """Every limit of the organisation counts as changed, so that all processes see it."""
+    await session.execute(update(Organization).where(Organization.id == org_id).values(timezone=name))
+    limits = update(BudgetLimit).where(BudgetLimit.org_id == org_id).values(version=BudgetLimit.version + 1)
+    await session.execute(limits.execution_options(synchronize_session=False))
 
 
 def _spent_calls(principal: Principal, since: datetime, until: datetime) -> Select[float, int]:
