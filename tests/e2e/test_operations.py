@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.dripping import ROOT, GatewayProcess
+from tests.support.tampering import unguard_file
 
 TOOLS = ["mcp:tools:list", "mcp:tools:call"]
 
@@ -67,6 +68,7 @@ async def test_the_command_names_the_record_that_was_tampered_with(gateway: Gate
     code, said = await _command(gateway, gateway.admin_key, "audit", "verify", "--heads", str(heads))
     assert (code, json.loads(heads.read_text()) != []) == (0, True), said
     with sqlite3.connect(gateway.data_dir / "gatehouse.db") as database:
+        unguard_file(database)
         database.execute("UPDATE calls SET outcome = 'denied' WHERE chain_seq = 2")
     code, said = await _command(gateway, gateway.admin_key, "audit", "verify", "--heads", str(heads))
     assert code == 1
