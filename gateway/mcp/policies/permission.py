@@ -15,11 +15,12 @@ PERMISSION = {
     "prompts/get": "mcp:prompts:get",
     "resources/read": "mcp:resources:read",
 }
+"""Of calls. Completing an argument needs what using the prompt or resource would need."""
 
 
 class PermissionPolicy:
     def admit(self, attempt: Attempt) -> None:
-        permission = PERMISSION[attempt.method]
+        permission = PERMISSION.get(attempt.method) or _completing(attempt)
         if not attempt.principal.may(permission):
             raise ProtocolError(
                 protocol.INVALID_REQUEST,
@@ -30,3 +31,8 @@ class PermissionPolicy:
 
     def settle(self, attempt: Attempt, outcome: str) -> None:
         """Permissions are not used up."""
+
+
+def _completing(attempt: Attempt) -> str:
+    is_prompt = attempt.entry is not None and attempt.entry.kind == "prompt"
+    return PERMISSION["prompts/get" if is_prompt else "resources/read"]
