@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from gateway.cli import main
 from tests.e2e.wire import McpError, Modern
 from tests.gateway.mcp.echo import Echo, echo, tool
 from tests.gateway.safety.operations import APPROVALS, BUDGET, EMERGENCY, RULES, TEAMS
@@ -79,6 +81,19 @@ class Scene:
         if isinstance(value, dict):
             return {name: self.filled(part) for name, part in value.items()}
         return tuple(map(self.filled, value)) if isinstance(value, tuple) else value
+
+    def command(self, key: str, *words: str) -> int:
+        """The exit code of a command, run in this process: how it starts as one of its own is shown elsewhere."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("GATEHOUSE_URL", self.gateway.url)
+            patch.setenv("GATEHOUSE_API_KEY", key)
+            patch.setenv("GATEHOUSE_DATA_DIR", str(self.gateway.data_dir))
+            patch.setattr(sys, "argv", ["gatehouse", *words])
+            with pytest.raises(SystemExit) as left:
+                main()
+        code = left.value.code
+        assert isinstance(code, int)
+        return code
 
     def audited(self) -> list[str]:
         """The action of every entry that somebody's doing left, in order."""

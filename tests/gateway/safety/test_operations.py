@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import typer.main
 
-from gateway.cli import app, main
+from gateway.cli import app
 from registry.identity.permissions import PERMISSIONS
 from registry.identity.principal import OPERATE
 from tests.e2e.wire import McpError, Modern
@@ -52,15 +51,7 @@ def _by_tool(at: Scene, operation: Operation, key: str) -> bool:
 
 
 def _by_command(at: Scene, operation: Operation, key: str) -> bool:
-    """The command in this process: how it starts as one of its own is shown elsewhere."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GATEHOUSE_URL", at.gateway.url)
-        patch.setenv("GATEHOUSE_API_KEY", key)
-        patch.setenv("GATEHOUSE_DATA_DIR", str(at.gateway.data_dir))
-        patch.setattr(sys, "argv", ["gatehouse", *at.filled(operation.command), *["--json"] * operation.as_json])
-        with pytest.raises(SystemExit) as left:
-            main()
-    return left.value.code == 0
+    return at.command(key, *at.filled(operation.command), *["--json"] * operation.as_json) == 0
 
 
 DOORS = {"rest": _by_rest, "tool": _by_tool, "command": _by_command}
