@@ -18,6 +18,7 @@ import msgspec
 from gateway.mcp import asking, envelope, headers, protocol, translate
 from gateway.mcp.call import CallKeeping, CallUnderWay
 from gateway.mcp.catalog import LIST_KEYS, Entry, ServerEntry, View
+from gateway.mcp.durable import durably
 from gateway.mcp.envelope import UNREADABLE, Params, ProtocolError, encode, object_param, text_param
 from gateway.mcp.flights import ClientGone, Flight, Receive
 from gateway.mcp.log_levels import LEVELS
@@ -163,6 +164,8 @@ class Router:
             raise failure from None
         if answer.stream is not None:
             answer.stream, answer.id = call.follow(answer.stream, answer), request.id
+            if self._keeping.recorder.durable:
+                answer.stream = durably(answer.stream, self._keeping.recorder, large=answer.large)
             return answer
         call.done(answer)
         await self._durable()
@@ -213,12 +216,32 @@ class Router:
             return await upstream.request(outgoing)
         return await request_in_rounds(upstream, outgoing, request.session)
 
-    # -- beside the calls
-
     async def _complete(self, request: Request) -> Answer:
         """Suggestions for an argument of a prompt or a resource template, from the server that has it."""
-        server, params = _completion_target(request)
-        return await self._relay(request, server, params, None)
+        server, entry, name, params = _completion_target(request)
+        method, recorder = request.message.method, self._keeping.recorder
+        attempt = Attempt(request.principal, method, name, server, entry, params, request.capabilities)
+        call = CallUnderWay(self._keeping, request, attempt)
+        try:
+            if recorder.full:
+                await recorder.written()
+            await call.admit()
+            call.take_off()
+            answer = await self._upstreams.get(server.connection).request(
+                _outgoing(request, server, method, params, None)
+            )
+            # Suggestions are small.
+            body = answer.body if answer.stream is None else translate.with_id(request.id)(await whole(answer))
+        except BaseException as error:  # noqa: BLE001 - it is raised again, as what it means
+            asks = isinstance(error, translate.InputRequired)
+            failure = call.failed(OutcomeUnknown(server.slug, "its answer cannot be read") if asks else error)
+            await self._durable()
+            raise failure from None
+        call.finish(answer.outcome, answer.error_code, len(body))
+        await self._durable()
+        return Answer(body=body)
+
+    # -- beside the calls
 
     async def _task(self, request: Request) -> Answer:
         """Ask after a task, or change it, at the server that runs it."""
@@ -306,9 +329,7 @@ def _find(request: Request, method: str, name: str) -> tuple[ServerEntry, Entry 
     kind: Kind = "tool" if method == "tools/call" else "prompt"
     entry = request.view.find(kind, name)
     if entry is None:
-        raise withheld(request.view, request.principal, kind, name) or ProtocolError(
-            protocol.INVALID_PARAMS, f"Unknown {kind}: {name}"
-        )
+        raise withheld(request.view, kind, name) or ProtocolError(protocol.INVALID_PARAMS, f"Unknown {kind}: {name}")
     return entry.server, entry, entry.name
 
 
@@ -327,22 +348,23 @@ def _outgoing(request: Request, server: ServerEntry, method: str, params: Params
     )
 
 
-def _completion_target(request: Request) -> tuple[ServerEntry, Params]:
-    """The server that has what is completed, and the parameters with its own name for it."""
+def _completion_target(request: Request) -> tuple[ServerEntry, Entry | None, str, Params]:
+    """The server that has what is completed, the prompt or template, its name, and the parameters for the server."""
     ref = object_param(request.params, "ref")
     named_by = "uri" if "uri" in ref else "name"
     name = text_param(ref, named_by)
     if named_by == "name":
         entry = request.view.find("prompt", name)
-        found = (entry.server, entry.name) if entry is not None else None
     else:
-        template = request.view.find("template", name)
-        found = (template.server, template.name) if template is not None else request.view.find_resource(name)
+        entry = request.view.find("template", name) or request.view.find("resource", name)
+    found = (entry.server, entry.name) if entry is not None else None
+    if found is None and named_by == "uri":
+        found = request.view.find_resource(name)
     if found is None:
         raise ProtocolError(protocol.INVALID_PARAMS, f"There is nothing to complete under {name!r}.")
     server, upstream_name = found
     ref = {**ref, named_by: msgspec.Raw(encode(upstream_name))}
-    return server, {**request.params, "ref": msgspec.Raw(encode(ref))}
+    return server, entry, name, {**request.params, "ref": msgspec.Raw(encode(ref))}
 
 
 def _param_headers(request: Request, attempt: Attempt) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gateway.auth.challenge import Challenges
@@ -53,6 +53,7 @@ from registry.servers.events import OffersChanged
 from registry.servers.upkeep import Upkeep
 from registry.sessions.redis import RedisSessions
 from registry.sessions.service import StoredSessions
+from registry.teams.events import TeamsChanged
 
 if TYPE_CHECKING:
     from gateway.auth.authenticator import Authenticator
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from gateway.wiring.ground import Ground
     from gateway.wiring.services import Services
     from mcp_tools.explanation import Explanation
+    from registry.access.rule import AccessBook
     from registry.identity.principal import Principal
     from registry.servers.connection import Connection, ServerOffer
     from registry.sets.members import SetOffer
@@ -72,10 +74,14 @@ class _StoredOffers:
         self._database = ground.database
         self._servers = services.servers
         self._sets = services.sets
+        self._access = services.access
 
-    async def load(self, org_id: str | None) -> tuple[Sequence[ServerOffer], Sequence[SetOffer]]:
+    async def load(
+        self, org_id: str | None
+    ) -> tuple[Sequence[ServerOffer], Sequence[SetOffer], Mapping[str, AccessBook]]:
         async with self._database.reading() as session:
-            return await self._servers.catalog(session, org_id), await self._sets.catalog(session, org_id)
+            servers, sets = await self._servers.catalog(session, org_id), await self._sets.catalog(session, org_id)
+            return servers, sets, await self._access.books(session, org_id)
 
 
 class DataPath:
@@ -118,6 +124,7 @@ class DataPath:
         self._switch.on_stop(self._stop.end_calls)
         self.desk = Desk(Ledger(database, clock, services.audit), StoredTerms(database), clock)
         ground.events.subscribe(LimitsChanged, lambda _changed: self.desk.changed())
+        ground.events.subscribe(TeamsChanged, lambda _changed: self.desk.changed())
         self._rulebook = Rulebook(database, ground.events, clock)
         approvals = ApprovalDesk(database, clock, services.audit, Sealer(master, "approvals"), self._rulebook)
         self._approval = ApprovalPolicy(approvals, Sealer(master, "approval-states"))

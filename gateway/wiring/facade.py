@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from gateway.api.agents import budgets as budgets_api
 from gateway.api.agents import emergency as emergency_api
+from gateway.api.registry import access as access_api
 from gateway.api.registry import account as account_api
 from gateway.api.registry import api_keys as api_keys_api
 from gateway.api.registry import approvals as approvals_api
@@ -17,6 +18,7 @@ from gateway.api.registry import organizations as organizations_api
 from gateway.api.registry import pins as pins_api
 from gateway.api.registry import servers as servers_api
 from gateway.api.registry import sets as sets_api
+from gateway.api.registry import teams as teams_api
 from gateway.api.registry import tools as tools_api
 from gateway.api.registry import usage as usage_api
 from gateway.api.registry import why as why_api
@@ -83,6 +85,8 @@ def routers(
         health_api.router(front, services.servers, path.upstreams),
         tools_api.router(front, path.caller, url=ground.url),
         tools_api.test_router(front, path.caller),
+        teams_api.router(front, services.teams),
+        access_api.router(front, services.access),
         why_api.router(front, services.identity, path),
         pins_api.router(front, services.pins),
         approvals_api.router(front, services.approvals),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from registry.access.service import AccessService
 from registry.approvals.service import ApprovalService
 from registry.audit.log import AuditLog, Changes
 from registry.audit.service import AuditService
@@ -23,6 +24,7 @@ from registry.pins.service import PinService
 from registry.servers.prices import PriceService
 from registry.servers.service import ServerService
 from registry.sets.service import SetService
+from registry.teams.service import TeamService
 from registry.usage.log import Calls
 from registry.usage.service import CALLS_TABLE, UsageService
 
@@ -49,6 +51,8 @@ class Services:
     approvals: ApprovalService
     imports: OpenApiImport
     oauth: OAuthService
+    teams: TeamService
+    access: AccessService
 
     @classmethod
     def make(cls, ground: Ground) -> Services:
@@ -94,4 +98,6 @@ class Services:
                 ClientDocuments(ground.egress.client, clock),
                 access_token_minutes=settings.access_token_minutes,
             ),
+            teams=TeamService(clock, audit),
+            access=AccessService(clock, audit),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from registry.access import models as access
 from registry.approvals import models as approvals
 from registry.audit import models as audit
 from registry.budgets import models as budgets
@@ -15,9 +16,11 @@ from registry.servers import changes, prices
 from registry.servers import models as servers
 from registry.sessions import models as sessions
 from registry.sets import models as sets
+from registry.teams import models as teams
 from registry.usage import models as usage
 
 MODULES = (
+    access,
     approvals,
     audit,
     budgets,
@@ -32,6 +35,7 @@ MODULES = (
     servers,
     sessions,
     sets,
+    teams,
     usage,
 )
 metadata = Base.metadata
