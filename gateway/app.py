@@ -18,6 +18,7 @@ from gateway.mcp.sse_clients import sse_address_of
 from gateway.wiring.data_path import DataPath
 from gateway.wiring.facade import routers
 from gateway.wiring.ground import Ground
+from gateway.wiring.observability import Observability
 from gateway.wiring.services import Services
 from gateway.wiring.tools import own_tools
 from gateway.wiring.workspaces import Workspaces
@@ -43,14 +44,25 @@ class Application:
         self.url = ground.url
         self.database = ground.database
         self._services = services = Services.make(ground)
-        self._authenticator = Authenticator(ground.database, services.identity, ground.events, ground.clock)
+        self._authenticator = Authenticator(
+            ground.database, services.identity, ground.events, ground.clock, [services.oauth]
+        )
         self.workspaces = Workspaces(ground, services)
         self.path = DataPath(ground, services, self._authenticator, self.workspaces.lifecycle)
         self.workspaces.pay_from(self.path.desk)
         self.path.offer(own_tools(ground, services, self.path, self.workspaces))
+        self._observability = Observability(self.path)
         self._ready = False
         api = create_api(
-            routers(ground, services, self.path, self.workspaces, self._authenticator, lambda: self._ready),
+            routers(
+                ground,
+                services,
+                self.path,
+                self.workspaces,
+                self._authenticator,
+                self._observability,
+                lambda: self._ready,
+            ),
             version=VERSION,
         )
         self._api = behind_edge(api, settings, host)
@@ -73,6 +85,7 @@ class Application:
     async def start(self) -> None:
         await self.path.start()
         self.workspaces.start()
+        self._observability.start()
         self._ready = True
 
     def drain(self) -> None:
@@ -84,6 +97,7 @@ class Application:
         self.drain()
         await self.path.stop()
         await self.workspaces.stop()
+        await self._observability.stop()
         await self._authenticator.close()
         await self.ground.egress.close()
         await self.database.close()
