@@ -58,6 +58,8 @@ from gateway.mcp.request_state import RequestStates
 from gateway.mcp.router import Router
 from gateway.mcp.sessions import LegacySessions
 from gateway.mcp.sse_clients import SseClients, sse_address_of
+from gateway.mcp.streams import Streams
+from gateway.mcp.task_notices import TaskNotices
 from gateway.mcp.tasks import TaskIds
 from gateway.mcp.upstream.local import SLUG, LocalUpstream
 from gateway.mcp.upstream.manager import Upstreams
@@ -272,13 +274,17 @@ class Application:
             approval,
             budget,
         ]
+        streams = Streams(self._flights, settings.max_streams_per_caller)
+        tasks = TaskIds(Digester(self._master, "tasks"))
         router = Router(
             catalog=catalog,
             upstreams=self._upstreams,
             keeping=CallKeeping(policies, self._recorder, self._flights, clock, stop.recheck),
             notices=self._notices,
+            streams=streams,
             states=RequestStates(Sealer(self._master, "request-states"), clock),
-            tasks=TaskIds(Digester(self._master, "tasks")),
+            tasks=tasks,
+            task_notices=TaskNotices(tasks, self._upstreams, clock),
             sizes=sizes,
             approval=approval,
         )
@@ -293,9 +299,9 @@ class Application:
             on_watched=self._notices.watches_changed,
         )
         visits = Visits(settings.public_calls_per_minute if settings.rate_limits == "on" else None, clock)
-        handler = Handler(self._authenticator, router, self._sessions, visits)
+        handler = Handler(self._authenticator, router, self._sessions, streams, visits)
         self._mcp = McpEndpoint(handler, self._hosts, settings.max_body_bytes, self._addresses.of)
-        self._sse_clients = SseClients(handler, router.attended)
+        self._sse_clients = SseClients(handler, streams)
         self._sse = McpEndpoint(self._sse_clients, self._hosts, settings.max_body_bytes, self._addresses.of)
 
     def _approval(self) -> ApprovalPolicy:

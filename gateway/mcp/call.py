@@ -14,7 +14,7 @@ from gateway.mcp import translate
 from gateway.mcp.envelope import UNREADABLE, ProtocolError
 from gateway.mcp.flights import Flight, Flights
 from gateway.mcp.policies.policy import Attempt, Policy
-from gateway.mcp.upstream.port import Answer, OutcomeUnknown, UpstreamFailure
+from gateway.mcp.upstream.port import Answer, NotSent, OutcomeUnknown, UpstreamFailure
 from registry.usage.calls import Call
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class CallUnderWay:
             request.receive if request.modern else None,
             request.principal.org_id,
             self._began + server.connection.deadlines.first_byte,
-            lambda: OutcomeUnknown(server.slug, "it did not answer within its deadline"),
+            self._late,
             stoppable=not self._attempt.never_held,
         )
         self._keeping.flights.take_off(flight)
@@ -83,6 +83,10 @@ class CallUnderWay:
             request.session.take_off(request.id, flight)
         # Admission may have waited for something, and nothing ends a call that has not taken off.
         self._keeping.recheck(self._attempt)
+
+    def _late(self) -> UpstreamFailure:
+        outgoing, slug = self._attempt.outgoing, self._attempt.server.slug
+        return outgoing.late(slug) if outgoing is not None else NotSent(slug, "its deadline came first")
 
     def failed(self, error: BaseException, size: int = 0) -> BaseException:
         """Record a call that has no answer, or only `size` bytes of one; gives what to raise for it."""

@@ -115,8 +115,8 @@ class LegacyHttpUpstream:
         self._shared[principal.subject, capabilities] = session_id
         return message
 
-    def listen(self, resources: frozenset[str]) -> AsyncIterator[Message]:
-        return self._announcements(resources)
+    def listen(self, resources: frozenset[str], tasks: frozenset[str] = frozenset()) -> AsyncIterator[Message] | None:
+        return None if tasks else self._announcements(resources)
 
     async def _announcements(self, resources: frozenset[str]) -> AsyncIterator[Message]:
         """A session of the gateway's own, with its GET stream; what is watched is subscribed to in it.
@@ -175,6 +175,7 @@ class LegacyHttpUpstream:
     # -- requests
 
     async def _request(self, outgoing: Outgoing) -> Answer:
+        outgoing.opening = True
         session_id = await self._session(outgoing)
         identifier, params, rewrite = outgoing.id, outgoing.params, None
         if outgoing.modern:
@@ -184,6 +185,7 @@ class LegacyHttpUpstream:
             rewrite = translate.to_modern(outgoing.method, outgoing.id)
             if outgoing.log_level is not None:
                 await self._set_level(outgoing, session_id)
+        outgoing.opening = False
         body = envelope.request(identifier, outgoing.method, params)
         try:
             response = await self._exchange.send("POST", self._head(session_id), body)

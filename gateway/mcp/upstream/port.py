@@ -70,6 +70,7 @@ class Outgoing:
         param_headers: `Mcp-Param-*` headers, ready to be written.
         origin: the server's name, where people must be told which of several asks for something.
         log_level: from which on the client wants to hear log messages; `None` for none.
+        opening: set by a transport while it still opens its line or session: nothing of this request has been sent.
     """
 
     principal: Principal
@@ -83,6 +84,13 @@ class Outgoing:
     param_headers: bytes = b""
     origin: str | None = None
     log_level: str | None = None
+    opening: bool = False
+
+    def late(self, server: str) -> NotSent | OutcomeUnknown:
+        """What the request fails with when its deadline has come."""
+        if self.opening:
+            return NotSent(server, "it could not be opened within the call's deadline")
+        return OutcomeUnknown(server, "it did not answer within its deadline")
 
 
 @dataclass(slots=True)
@@ -141,11 +149,11 @@ class Upstream(Protocol):
         """Pass on a client's notification, where the server is listening for it."""
         ...
 
-    def listen(self, resources: frozenset[str]) -> AsyncIterator[Message] | None:
-        """What the server announces of its own accord: changed lists, and changes of these resources.
+    def listen(self, resources: frozenset[str], tasks: frozenset[str] = frozenset()) -> AsyncIterator[Message] | None:
+        """What the server announces of its own accord: changed lists, and changes of these resources or tasks.
 
         First comes a message without a method, as soon as the server is listened to. The iterator ends or raises when
-        the line breaks. `None` where there is nothing to hear.
+        the line breaks. `None` where there is nothing to hear. Tasks are the modern era's, and have lines of their own.
         """
         ...
 
