@@ -38,21 +38,21 @@ async def test_a_session_that_is_deleted_takes_its_streams_with_it(door: Door) -
     stays.go()
     await ended(stays)
     assert tasks() <= before
-    assert len(door.app._notices) == 0
+    assert len(door.app.path.notices) == 0
 
 
 async def test_a_session_that_another_process_ends_takes_its_streams_with_it(door: Door) -> None:
     speaker = await Speaker.of(door, "legacy", "/mcp")
     stream = await begun(speaker.send("GET"))
-    (session,) = door.app._sessions.in_use()
-    door.app._sessions._forget(session, ended=True)
+    (session,) = door.app.path._sessions.in_use()
+    door.app.path._sessions._forget(session, ended=True)
     assert (await ended(stream)).ended
 
 
 async def test_a_session_with_an_open_stream_is_not_idle(door: Door) -> None:
     speaker = await Speaker.of(door, "legacy", "/mcp")
     stream = await begun(speaker.send("GET"))
-    sessions = door.app._sessions
+    sessions = door.app.path._sessions
     (session,) = sessions.in_use()
     for _ in range(2):
         session.expires = 0.0
@@ -114,14 +114,14 @@ async def test_an_sse_client_counts_once(narrow: Door) -> None:
         b'"capabilities":{},"clientInfo":{"name":"s","version":"1"}}}'
     )
     streams = [await begun(Exchange(narrow, "GET", "/sse", headers, b"")) for _ in range(2)]
-    doors = list(narrow.app._sse_clients._streams)
+    doors = list(narrow.app.path.sse_clients._streams)
     for number, identifier in enumerate(doors):
         address = f"/messages/?session_id={identifier}"
         answer = await narrow.send("POST", address, headers, opening)
         assert answer.status == 202
         await streams[number].until(b"protocolVersion")
     async with asyncio.timeout(30):
-        while len(narrow.app._notices) < 2:
+        while len(narrow.app.path.notices) < 2:
             await asyncio.sleep(0.01)
     for stream in streams:
         stream.go()
