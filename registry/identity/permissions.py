@@ -29,6 +29,8 @@ PERMISSIONS: dict[str, str] = {
     "audit:read": "Read the audit log.",
     "budgets:read": "See budgets and spending.",
     "budgets:manage": "Set budget limits.",
+    "jobs:read": "See notifications and other work behind requests.",
+    "jobs:manage": "Replay work that has failed.",
     "emergency:manage": "Stop and resume all activity of the organisation.",
     "approvals:read": "See calls that wait for a person.",
     "approvals:decide": "Approve or deny calls and changed definitions.",

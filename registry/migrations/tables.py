@@ -5,7 +5,7 @@ from __future__ import annotations
 from registry.approvals import models as approvals
 from registry.audit import models as audit
 from registry.budgets import models as budgets
-from registry.core import idempotency, leases
+from registry.core import idempotency, leases, outbox
 from registry.core.db import Base
 from registry.emergency import models as emergency
 from registry.identity import models as identity
@@ -25,6 +25,7 @@ MODULES = (
     idempotency,
     identity,
     leases,
+    outbox,
     pins,
     prices,
     servers,
