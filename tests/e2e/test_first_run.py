@@ -18,7 +18,7 @@ from tests.support.components.machine import free_port
 from tests.support.components.node import NpmPackage
 from tests.support.gateway import FIRST_RUN, OPERATOR_TOKEN, Answer, RunningGateway, exchange, new_key, run_gatehouse
 from tests.support.servers.everything import stdio_command
-from tests.support.servers.process import alive, descendants
+from tests.support.servers.process import alive, command_line, descendants
 
 NAMES = {"url", "admin_email", "admin_password", "admin_api_key", "agent_api_key"}
 PRESET_KEY = "mcp_preset01_" + "Zk3vQ9wLr7TnB2xYc5Hs8JdM4fGp6Aue"
@@ -223,14 +223,6 @@ def test_a_stdio_child_sees_its_registered_environment_only(everything_package: 
 def servers_below(gateway: RunningGateway) -> list[int]:
     """Pids of the reference server's processes."""
     return [pid for pid in descendants(gateway.pid) if b"server-everything" in command_line(pid)]
-
-
-def command_line(pid: int) -> bytes:
-    """How a process was started; empty when it has ended."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return b""
 
 
 def test_the_end_of_the_gateway_is_the_end_of_its_children(everything_package: NpmPackage, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ async def test_an_approved_call_passes_once_and_no_other_does(door: Door, upstre
     await rule(door, tool="echo__pay")
     events: list[Any] = []
     for kind in (ApprovalAsked, ApprovalDecided):
-        door.app._events.subscribe(kind, events.append)
+        door.app.ground.events.subscribe(kind, events.append)
     client = await door.either(era, "/mcp", door.agent)
     asked = await waits(client.call("echo__pay", {"amount": 10, "to": "ann"}))
     again = await waits(client.call("echo__pay", {"to": "ann", "amount": 10}))

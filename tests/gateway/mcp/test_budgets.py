@@ -56,7 +56,7 @@ async def test_of_two_hundred_calls_at_once_fifty_reach_the_server(door: Door, u
     assert len(upstream.received) == 50
     (before,) = await accounts(door.app.database)
     assert before.spent + before.reserved == 50
-    await door.app._desk.tick()
+    await door.app.path.desk.tick()
     (after,) = await accounts(door.app.database)
     assert (after.spent, after.reserved) == (50, 0)
 
@@ -131,14 +131,14 @@ async def test_calls_cost_what_their_tool_or_server_does(door: Door, upstream: E
     for name in ("say", "shout", "shout"):
         await client.call(f"echo__{name}")
     assert await _passed([client.call("echo__say") for _ in range(5)]) == 2
-    await door.app._recorder.written()
+    await door.app.path.recorder.written()
     async with door.app.database.reading() as session:
         query = select(CallRecord.name, CallRecord.cost_usd, CallRecord.outcome).order_by(CallRecord.id)
         rows = [tuple(row) for row in (await session.execute(query)).all()]
     assert rows[:3] == [("echo__say", 0.25, "ok"), ("echo__shout", 0.01, "ok"), ("echo__shout", 0.01, "ok")]
     assert sorted(row[1] for row in rows[3:] if row[2] == "denied") == [0.0, 0.0, 0.0]
-    await door.app._desk.tick()
-    await door.app._desk.tick()
+    await door.app.path.desk.tick()
+    await door.app.path.desk.tick()
     (account,) = await accounts(door.app.database)
     assert (account.spent, account.reserved) == (770_000_000, 0)
     summary = (await door.rest("GET", "/api/v1/budget/summary")).json()
@@ -156,8 +156,8 @@ async def test_a_call_that_was_not_sent_costs_nothing(door: Door) -> None:
         with pytest.raises(McpError) as raised:
             await client.call("gone__say")
         assert raised.value.code == -31003, raised.value
-    await door.app._desk.tick()
-    await door.app._desk.tick()
+    await door.app.path.desk.tick()
+    await door.app.path.desk.tick()
     (account,) = await accounts(door.app.database)
     assert (account.spent, account.reserved) == (0, 0)
 
@@ -185,7 +185,7 @@ async def test_warning_passes_and_alerts(door: Door, upstream: Echo) -> None:
     for _ in range(3):
         await client.call("echo__say")
         await client.call("echo__say")
-        await door.app._desk.tick()
+        await door.app.path.desk.tick()
     assert [alert.level for alert in heard] == ["warning", "critical"]
     alerts = (await door.rest("GET", "/api/v1/budget/summary")).json()["alerts"]
     assert [alert["type"] for alert in alerts] == ["critical"]
@@ -197,6 +197,6 @@ async def test_what_is_settled_survives_a_stop(door: Door, upstream: Echo) -> No
     client = door.modern("/mcp", door.agent)
     for _ in range(12):
         await client.call("echo__say")
-    await door.app._desk.stop()
+    await door.app.path.desk.stop()
     (account,) = await accounts(door.app.database)
     assert (account.spent, account.reserved) == (12, 0)

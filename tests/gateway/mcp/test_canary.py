@@ -78,7 +78,7 @@ async def test_a_secret_from_one_servers_result_does_not_reach_another(door: Doo
         await door.register("first", first.url, headers={"Authorization": f"Bearer {TOKEN}"})
         await door.register("other", other.url)
         told: list[SecretStopped] = []
-        door.app._events.subscribe(SecretStopped, told.append)
+        door.app.ground.events.subscribe(SecretStopped, told.append)
         client = await door.either(era, "/mcp", door.agent)
         leaked = (await client.call("first__read_config", {"show": TOKEN}))["arguments"]["show"]
         assert leaked == TOKEN

@@ -101,7 +101,7 @@ async def test_a_legacy_client_that_only_loses_its_connection_has_not_cancelled(
         for _ in range(4):
             # Two sweeps of the flights, in which a modern client would have been missed.
             await asyncio.sleep(0.06)
-        assert len(door.app._flights) == 1
+        assert len(door.app.path.flights) == 1
         await speaker.notify("notifications/cancelled", {"requestId": 5}).done()
         await asyncio.wait_for(call.done(), 10)
         await nothing_left(door, slow)
@@ -127,6 +127,6 @@ async def test_nobody_cancels_the_calls_of_another_session(door: Door) -> None:
         await under_way(slow, 1)
         assert (await other.notify("notifications/cancelled", {"requestId": 5}).done()).status == 202
         await asyncio.sleep(0)
-        assert len(door.app._flights) == 1
+        assert len(door.app.path.flights) == 1
         await victim.notify("notifications/cancelled", {"requestId": 5}).done()
         await asyncio.wait_for(call.done(), 10)

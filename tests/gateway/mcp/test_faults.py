@@ -91,13 +91,13 @@ def tasks() -> Counter[str]:
 async def nothing_left(door: Door, server: Faulty) -> None:
     """Wait until the server has no connection but those that wait for a request; no call is under way or parked."""
     upstream: Any = next(
-        made.upstream for made in door.app._upstreams._made.values() if made.connection.url == server.url
+        made.upstream for made in door.app.path.upstreams._made.values() if made.connection.url == server.url
     )
     gc.collect()
     async with asyncio.timeout(10):
         while len(server.connections) != upstream._exchange._pool.idle:
             await asyncio.sleep(0.01)
-    assert len(door.app._flights) == 0
+    assert len(door.app.path.flights) == 0
     assert len(getattr(upstream, "_parking", ())) == 0
     while waiting := getattr(upstream, "_background", ()):
         await asyncio.wait(set(waiting))

@@ -69,7 +69,7 @@ async def test_a_flipped_description_is_held_told_and_the_approved_one_served(
     client = await door.either(era, "/mcp", door.agent)
     await client.call("echo__say")
     told: list[DefinitionHeld] = []
-    door.app._events.subscribe(DefinitionHeld, told.append)
+    door.app.ground.events.subscribe(DefinitionHeld, told.append)
 
     upstream.tools[0]["description"] = POISON
     found = await look(door, server)

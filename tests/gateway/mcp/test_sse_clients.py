@@ -46,7 +46,7 @@ async def notes(gateway: Running, tmp_path: Path) -> AsyncIterator[dict[str, Any
 
 
 def door(gateway: Running) -> sse_clients.SseClients:
-    return gateway.application._sse_clients
+    return gateway.application.path.sse_clients
 
 
 class Raw:
@@ -146,7 +146,7 @@ async def test_changes_are_told_on_the_stream(gateway: Running, notes: dict[str,
     async with raw(gateway) as client:
         await client.initialize()
         # The stream of notices opens behind the handshake.
-        while len(gateway.application._notices) == 0:
+        while len(gateway.application.path.notices) == 0:
             await asyncio.sleep(0.01)
         status, _ = await gateway.rest("DELETE", f"/v1/mcp/servers/{notes['id']}")
         assert status == 200
@@ -169,7 +169,7 @@ async def test_a_client_that_goes_takes_its_calls_with_it(gateway: Running, note
     async with raw(gateway) as client:
         await client.initialize()
         assert len(door(gateway)) == 1
-    flights = gateway.application._flights
+    flights = gateway.application.path.flights
     while len(door(gateway)) or len(flights):
         await asyncio.sleep(0.01)
     assert await client.post({"jsonrpc": "2.0", "id": 1, "method": "ping"}) == 404

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from gateway.mcp import protocol
 from gateway.mcp.envelope import ProtocolError
 from gateway.mcp.policies.policy import Attempt
 from tests.support.running import Running
+from tests.support.servers.process import command_line, descendants
 
 UPSTREAM = """
 from mcp.server.mcpserver import MCPServer
@@ -125,7 +128,7 @@ async def test_what_cannot_be_called_is_refused(gateway: Running, upstream: dict
 async def test_a_policys_refusal_is_a_rest_error(
     gateway: Running, upstream: dict[str, Any], code: int, status: int, word: str
 ) -> None:
-    keeping = gateway.application.caller._router._keeping
+    keeping = gateway.application.path.caller._router._keeping
     refusal = ProtocolError(code, "Not now.", data={"limit": "daily"})
     object.__setattr__(keeping, "policies", [*keeping.policies, Refusing(refusal)])
     got, problem = await gateway.rest("POST", "/v1/tools/up__echo", {"text": "x"})
@@ -137,12 +140,19 @@ async def test_a_policys_refusal_is_a_rest_error(
     assert (await gateway.rest("POST", path, tried))[0] == status
 
 
+def end_children_of(program: Path) -> None:
+    """A first look's child may still live: end it, so that the next one must be started anew."""
+    for pid in descendants(os.getpid()):
+        if str(program).encode() in command_line(pid):
+            os.kill(pid, signal.SIGKILL)
+
+
 async def test_a_dead_server_is_unavailable(gateway: Running, tmp_path: Path) -> None:
     program = tmp_path / "server.py"
     program.write_text(UPSTREAM)
     server = await gateway.register("Gone", command=sys.executable, args=[str(program)])
     program.unlink()
-    # The child that answered the first look has ended with it; there is no other now.
+    end_children_of(program)
     status, problem = await gateway.rest("POST", "/v1/tools/gone__echo", {"text": "x"})
     assert status == 503, problem
     assert problem["error"]["code"] == "NOT_SENT"
@@ -157,7 +167,7 @@ async def test_a_dead_server_is_unavailable(gateway: Running, tmp_path: Path) ->
 
 async def test_calls_are_recorded_with_the_request_id(gateway: Running, upstream: dict[str, Any]) -> None:
     seen: list[Any] = []
-    recorder = gateway.application.caller._router._keeping.recorder
+    recorder = gateway.application.path.caller._router._keeping.recorder
     write = recorder._sink
 
     async def watch(calls: Any) -> None:

@@ -1,0 +1,1 @@
+"""How the parts are put together, a module for each kind of part; `gateway.app` makes one whole of them."""

@@ -1,0 +1,76 @@
+"""The REST façade: every router, with the services it stands on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.api.agents import budgets as budgets_api
+from gateway.api.agents import emergency as emergency_api
+from gateway.api.registry import api_keys as api_keys_api
+from gateway.api.registry import approvals as approvals_api
+from gateway.api.registry import audit as audit_api
+from gateway.api.registry import auth as auth_api
+from gateway.api.registry import health as health_api
+from gateway.api.registry import openapi as openapi_api
+from gateway.api.registry import organizations as organizations_api
+from gateway.api.registry import pins as pins_api
+from gateway.api.registry import servers as servers_api
+from gateway.api.registry import sets as sets_api
+from gateway.api.registry import tools as tools_api
+from gateway.api.registry import usage as usage_api
+from gateway.api.registry import why as why_api
+from gateway.api.shared import probes
+from gateway.api.shared.rate_limits import MemoryRateLimiter
+from gateway.api.shared.route import Front
+from registry.core.idempotency import IdempotencyStore
+from registry.identity.first_run import operator_token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from fastapi import APIRouter
+
+    from gateway.auth.authenticator import Authenticator
+    from gateway.wiring.data_path import DataPath
+    from gateway.wiring.ground import Ground
+    from gateway.wiring.services import Services
+
+
+def routers(
+    ground: Ground, services: Services, path: DataPath, authenticator: Authenticator, ready: Callable[[], bool]
+) -> Sequence[APIRouter]:
+    """Every router of the façade, in the order in which the documentation shows them."""
+    settings = ground.settings
+    front = Front(
+        ground.database,
+        authenticator,
+        IdempotencyStore(ground.clock, ground.master),
+        ground.addresses,
+        MemoryRateLimiter() if settings.rate_limits == "on" else None,
+        path.settled,
+    )
+    proof = operator_token(settings.data_dir)
+    return [
+        probes.router(ready),
+        health_api.system_router(front, services.health),
+        auth_api.router(front, services.identity),
+        organizations_api.router(front, services.identity),
+        api_keys_api.router(front, services.identity),
+        servers_api.router(front, services.servers, path.discovery, operator_token=proof),
+        openapi_api.router(front, services.servers, services.imports),
+        servers_api.discovery_router(front, services.servers, path.discovery),
+        sets_api.router(front, services.sets),
+        health_api.router(front, services.servers),
+        tools_api.router(front, path.caller, url=ground.url),
+        tools_api.test_router(front, path.caller),
+        why_api.router(front, services.identity, path),
+        pins_api.router(front, services.pins),
+        approvals_api.router(front, services.approvals),
+        budgets_api.router(front, services.budgets),
+        budgets_api.changing_router(front, services.budgets),
+        budgets_api.prices_router(front, services.prices),
+        emergency_api.router(front, services.emergency),
+        usage_api.router(front, services.usage),
+        audit_api.router(front, services.audit_log),
+        audit_api.whole_router(front, services.audit_log, services.verifier),
+    ]

@@ -1,0 +1,41 @@
+"""The gateway's own tools, all of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mcp_tools.approvals import ApprovalTools
+from mcp_tools.audit import AuditTools
+from mcp_tools.budgets import BudgetTools
+from mcp_tools.emergency import EmergencyTools
+from mcp_tools.health import HealthTools
+from mcp_tools.openapi import OpenApiTools
+from mcp_tools.pins import PinTools
+from mcp_tools.servers import ServerTools
+from mcp_tools.sets import SetTools
+from mcp_tools.usage import UsageTools
+from mcp_tools.why import WhyTools
+
+if TYPE_CHECKING:
+    from gateway.wiring.data_path import DataPath
+    from gateway.wiring.ground import Ground
+    from gateway.wiring.services import Services
+    from mcp_tools.tool import Tool
+
+
+def own_tools(ground: Ground, services: Services, path: DataPath) -> list[Tool[Any]]:
+    """See `mcp_tools`."""
+    database = ground.database
+    return [
+        *ServerTools(database, services.servers, path.discovery).tools(),
+        *OpenApiTools(database, services.servers, services.imports).tools(),
+        *SetTools(database, services.sets).tools(),
+        *HealthTools(database, services.servers, services.health).tools(),
+        *WhyTools(database, services.identity, path).tools(),
+        *PinTools(database, services.pins).tools(),
+        *ApprovalTools(database, services.approvals).tools(),
+        *EmergencyTools(database, services.emergency).tools(),
+        *BudgetTools(database, services.budgets, services.prices).tools(),
+        *UsageTools(database, services.usage).tools(),
+        *AuditTools(database, services.audit_log, services.verifier).tools(),
+    ]
