@@ -13,7 +13,9 @@ from registry.budgets.service import BudgetService
 from registry.core.security import Sealer, derive_key
 from registry.emergency.service import EmergencyService
 from registry.health.service import HealthService
+from registry.identity.organizations import OrganizationService
 from registry.identity.service import IdentityService
+from registry.jobs.service import JobService
 from registry.openapi.service import OpenApiImport
 from registry.pins.judge import Judge
 from registry.pins.service import PinService
@@ -35,6 +37,7 @@ class Services:
     audit_log: AuditLog
     verifier: AuditVerifier
     identity: IdentityService
+    organizations: OrganizationService
     servers: ServerService
     sets: SetService
     usage: UsageService
@@ -45,6 +48,7 @@ class Services:
     pins: PinService
     approvals: ApprovalService
     imports: OpenApiImport
+    jobs: JobService
 
     @classmethod
     def make(cls, ground: Ground) -> Services:
@@ -65,6 +69,7 @@ class Services:
             audit_log=AuditLog(database, [Changes(), Calls()]),
             verifier=AuditVerifier(database, clock, audit_key, tables, own=[usage.chain]),
             identity=IdentityService(clock, audit, master, access_token_minutes=settings.access_token_minutes),
+            organizations=OrganizationService(clock, audit),
             servers=servers,
             sets=SetService(clock, audit),
             usage=usage,
@@ -75,4 +80,5 @@ class Services:
             pins=PinService(clock, audit),
             approvals=ApprovalService(clock, audit, Sealer(master, "approvals")),
             imports=OpenApiImport(servers, ground.egress),
+            jobs=JobService(clock, audit),
         )

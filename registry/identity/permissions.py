@@ -21,6 +21,7 @@ PERMISSIONS: dict[str, str] = {
     "mcp:health:read": "See the health of servers.",
     "mcp:health:manage": "Change health checks, alerts and notification channels.",
     "organizations:read": "See one's organisation.",
+    "organizations:manage": "Change one's organisation and its settings.",
     "users:read": "See the users of the organisation.",
     "users:manage": "Create and change users, and the keys of others.",
     "keys:read": "See one's API keys.",

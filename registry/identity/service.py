@@ -18,7 +18,7 @@ from registry.core.security import ApiKeys, Digester, Passwords
 from registry.identity import queries
 from registry.identity.errors import ApiKeyInvalid, LoginFailed, SessionInvalid
 from registry.identity.events import CredentialsChanged
-from registry.identity.models import ApiKey, LoginSession, Organization, User
+from registry.identity.models import ApiKey, LoginSession, User
 from registry.identity.permissions import ROLES, check_permissions, role_named
 from registry.identity.principal import ANY_TOOL, OPERATE, Principal
 from registry.identity.tokens import AccessTokens, TokenInvalid
@@ -163,21 +163,7 @@ class IdentityService:
         await self._audit.record(session, principal, "sessions.end", target=("session", login.id))
         emit(session, CredentialsChanged(principal.org_id, login.user_id, None))
 
-    # Organisations and users
-
-    async def organizations(self, session: Session, principal: Principal) -> list[Organization]:
-        principal.require("organizations:read")
-        return list(await session.scalars(queries.organizations(principal)))
-
-    async def organization(
-        self, session: Session, principal: Principal, org_id: str
-    ) -> tuple[Organization, list[User]]:
-        """An organisation and those of its users that the principal may see. Raises `NotFound`."""
-        principal.require("organizations:read")
-        found = await queries.organization(session, principal, org_id)
-        if found is None:
-            raise NotFound("Organization not found")
-        return found, await queries.members(session, principal, found.id)
+    # Users
 
     async def user(self, session: Session, principal: Principal) -> User:
         """The person behind the credential. Raises `Unauthenticated` for public access."""

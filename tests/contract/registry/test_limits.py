@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.contract.registry.client import Client
-from tests.contract.registry.endpoints import ENDPOINTS
+from tests.contract.registry.endpoints import ENDPOINTS, SERVED
 from tests.gateway.mcp.door import opened
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
-LIMITED = [name for name, one in ENDPOINTS.items() if one.limit is not None and "oidc" not in name]
+LIMITED = [name for name, one in SERVED.items() if one.limit is not None]
 
 
 @pytest.mark.parametrize("endpoint", LIMITED)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.contract.covers import covers
 from tests.contract.registry.client import Client
-from tests.contract.registry.endpoints import ENDPOINTS
+from tests.contract.registry.endpoints import ENDPOINTS, SERVED
 from tests.contract.shapes import differences
 from tests.gateway.mcp.door import Door
 
@@ -108,7 +108,7 @@ async def test_a_deleted_server_is_gone(client: Client) -> None:
     assert (await client.ask("GET /v1/mcp/servers"))["total"] == 0
 
 
-@pytest.mark.parametrize("endpoint", [name for name in ENDPOINTS if "{server_id}" in name and name[:2] != "WE"])
+@pytest.mark.parametrize("endpoint", [name for name in SERVED if "{server_id}" in name and name[:2] != "WE"])
 async def test_an_unknown_server_is_not_found(client: Client, endpoint: str) -> None:
     bodies = {
         "capabilities/test": {"method": "tools/list"},
@@ -122,7 +122,7 @@ async def test_an_unknown_server_is_not_found(client: Client, endpoint: str) -> 
         assert (error["title"], error["detail"]) == ("Not Found", "MCP server not found")
 
 
-@pytest.mark.parametrize("endpoint", [n for n, e in ENDPOINTS.items() if n[:2] != "WE" and "auth" not in n and not e.open])
+@pytest.mark.parametrize("endpoint", [n for n, e in SERVED.items() if n[:2] != "WE" and "auth" not in n and not e.open])
 async def test_without_a_credential_nothing_is_told(client: Client, door: Door, endpoint: str) -> None:
     method, _, path = endpoint.partition(" ")
     assert client.server is not None

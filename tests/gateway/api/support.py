@@ -17,10 +17,12 @@ from gateway.api.shared.middleware import Edge
 from gateway.api.shared.rate_limits import MemoryRateLimiter
 from gateway.api.shared.route import Front
 from gateway.auth.authenticator import Authenticator
+from registry.audit.service import AuditService
 from registry.core.db import Database
 from registry.core.events import EventBus
 from registry.core.idempotency import IdempotencyStore
 from registry.core.settings import Settings
+from registry.identity.organizations import OrganizationService
 from registry.identity.service import IdentityService
 from tests.support.clock import SettableClock
 from tests.support.identity import MASTER, Person, add_key, make_service
@@ -60,7 +62,7 @@ class Facade:
         )
         routers = [
             auth.router(front, self.identity),
-            organizations.router(front, self.identity),
+            organizations.router(front, OrganizationService(self.clock, AuditService(self.clock))),
             api_keys.router(front, self.identity),
             *(router for make in more for router in make(front)),
         ]
