@@ -15,6 +15,7 @@ from gateway.auth.authenticator import Authenticator
 from gateway.mcp.endpoint import Receive, Scope, Send
 from gateway.mcp.handler import address_of
 from gateway.mcp.sse_clients import sse_address_of
+from gateway.wiring.background import Background
 from gateway.wiring.data_path import DataPath
 from gateway.wiring.facade import routers
 from gateway.wiring.ground import Ground
@@ -52,6 +53,7 @@ class Application:
         self.workspaces.pay_from(self.path.desk)
         self.path.offer(own_tools(ground, services, self.path, self.workspaces))
         self._observability = Observability(self.path)
+        self._background = Background(ground)
         self._ready = False
         api = create_api(
             routers(
@@ -86,6 +88,7 @@ class Application:
         await self.path.start()
         self.workspaces.start()
         self._observability.start()
+        self._background.start()
         self._ready = True
 
     def drain(self) -> None:
@@ -95,6 +98,7 @@ class Application:
 
     async def stop(self) -> None:
         self.drain()
+        await self._background.stop()
         await self.path.stop()
         await self.workspaces.stop()
         await self._observability.stop()

@@ -16,7 +16,9 @@ from registry.core.security import Sealer, derive_key
 from registry.emergency.service import EmergencyService
 from registry.health.service import HealthService
 from registry.identity.directory import Directory
+from registry.identity.organizations import OrganizationService
 from registry.identity.service import IdentityService
+from registry.jobs.service import JobService
 from registry.oauth.documents import ClientDocuments
 from registry.oauth.service import OAuthService
 from registry.openapi.service import OpenApiImport
@@ -43,6 +45,7 @@ class Services:
     verifier: AuditVerifier
     identity: IdentityService
     directory: Directory
+    organizations: OrganizationService
     servers: ServerService
     sets: SetService
     usage: UsageService
@@ -56,6 +59,7 @@ class Services:
     oauth: OAuthService
     teams: TeamService
     access: AccessService
+    jobs: JobService
 
     @classmethod
     def make(cls, ground: Ground) -> Services:
@@ -86,6 +90,7 @@ class Services:
             verifier=AuditVerifier(database, clock, audit_key, tables, own=[usage.chain]),
             identity=identity,
             directory=Directory(clock, audit, identity),
+            organizations=OrganizationService(clock, audit),
             servers=servers,
             sets=SetService(clock, audit),
             usage=usage,
@@ -106,4 +111,5 @@ class Services:
             ),
             teams=TeamService(clock, audit),
             access=AccessService(clock, audit),
+            jobs=JobService(clock, audit),
         )
