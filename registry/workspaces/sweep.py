@@ -105,11 +105,19 @@ class Sweep:
         """Look at once: somebody's access has changed."""
         self._hurry.set()
 
+    async def adopt(self) -> None:
+        """Compare everything once, whoever holds the lease: a gateway that was killed left it behind for a while."""
+        containers = await self._containers()
+        for workspace in (await self._live()).values():
+            self._compare(workspace, containers.get(workspace.id))
+
     async def _run(self) -> None:
+        look = self.adopt
         while True:
             self._hurry.clear()
             try:
-                await self.tick()
+                await look()
+                look = self.tick
                 self._blind = False
             except EngineUnavailable as error:
                 if not self._blind:
