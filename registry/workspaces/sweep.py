@@ -120,7 +120,7 @@ class Sweep:
                 look = self.tick
                 self._blind = False
             except EngineUnavailable as error:
-                if not self._blind:
+                if not self._blind and await self._any():
                     log.warning("workspaces cannot be looked after until the engine is back", why=error.message)
                 self._blind = True
             except Exception:
@@ -152,6 +152,11 @@ class Sweep:
             self._metered_at = now
             await self._meter(containers, workspaces)
             await self._purge()
+
+    async def _any(self) -> bool:
+        """An engine is missed only by workspaces."""
+        async with self._database.reading() as session:
+            return (await queries.counts(session))[0] > 0
 
     async def _touch(self) -> None:
         used = self._lifecycle.taken_uses()
