@@ -109,7 +109,7 @@ class WorkspaceUpstream:
     async def notify(self, outgoing: Outgoing) -> None:
         """This era has no notifications from clients."""
 
-    def listen(self, resources: frozenset[str]) -> None:
+    def listen(self, resources: frozenset[str], tasks: frozenset[str] = frozenset()) -> None:
         """What a workspace offers changes with the gateway's version only; listening would keep it awake."""
 
     async def close(self) -> None:
