@@ -33,6 +33,7 @@ async def serve() -> None:
         await server.fault(call)
 
     server.faults["tool"] = tool
+    faulty._bomb()  # noqa: SLF001 - packed before it is timed
     await server.start()
     print("listening", server.url.split(":")[2].split("/")[0], flush=True)
     await asyncio.Event().wait()

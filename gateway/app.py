@@ -46,7 +46,7 @@ class Application:
         self._authenticator = Authenticator(ground.database, services.identity, ground.events, ground.clock)
         self.path = DataPath(ground, services, self._authenticator)
         self.path.offer(own_tools(ground, services, self.path))
-        self._observability = Observability(self.path)
+        self._observability = Observability(ground, self.path)
         self._ready = False
         api = create_api(
             routers(ground, services, self.path, self._authenticator, self._observability, lambda: self._ready),

@@ -36,6 +36,7 @@ from gateway.mcp.upstream.probe import Prober
 from gateway.mcp.visits import Visits
 from gateway.mcp.watch import Watches
 from gateway.mcp.why import Explainer
+from gateway.observability.traces import Traces
 from mcp_tools.tool import Tool, Toolbox
 from registry.approvals.desk import ApprovalDesk
 from registry.approvals.rulebook import Rulebook
@@ -139,11 +140,12 @@ class DataPath:
 
     def _wire_endpoints(self, authenticator: Authenticator) -> None:
         ground, settings = self._ground, self._ground.settings
+        self.traces = Traces() if settings.traces == "on" else None
         clock, master = ground.clock, ground.master
         router = Router(
             catalog=self.catalog,
             upstreams=self.upstreams,
-            keeping=CallKeeping(self._policies, self.recorder, self.flights, clock, self._stop.recheck),
+            keeping=CallKeeping(self._policies, self.recorder, self.flights, clock, self._stop.recheck, self.traces),
             notices=self.notices,
             states=RequestStates(Sealer(master, "request-states"), clock),
             tasks=TaskIds(Digester(master, "tasks")),
