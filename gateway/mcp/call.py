@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from gateway.mcp import translate
@@ -47,8 +48,7 @@ class CallUnderWay:
     """A call; ends exactly once, in `finish`."""
 
     __slots__ = (
-        "_admitted", "_attempt", "_began", "_finished", "_flight", "_guard", "_keeping", "_loop", "_request", "_round",
-        "trace",
+        "_admitted", "_attempt", "_began", "_finished", "_flight", "_guard", "_keeping", "_request", "_round", "trace",
     )  # fmt: skip
 
     def __init__(self, keeping: CallKeeping, request: Request, attempt: Attempt) -> None:
@@ -56,8 +56,7 @@ class CallUnderWay:
         self._request = request
         self._attempt = attempt
         attempt.bytes_in = request.size
-        self._loop = asyncio.get_running_loop()
-        self._began = self._loop.time()
+        self._began = monotonic()
         self._flight: Flight | None = None
         self._finished = False
         self._admitted: list[Policy] = []
@@ -106,7 +105,7 @@ class CallUnderWay:
         """Wait for a place, no longer than connecting may take: it is the same to the caller."""
         flight = self._flight
         assert flight is not None
-        flight.deadline = self._loop.time() + self._attempt.server.connection.deadlines.connect
+        flight.deadline = monotonic() + self._attempt.server.connection.deadlines.connect
         try:
             await turn
         except asyncio.CancelledError as error:
@@ -162,7 +161,7 @@ class CallUnderWay:
                 size += len(chunk)
                 if self._flight is not None:
                     most = PATIENCE_SECONDS if answer.patient else limits.total
-                    self._flight.deadline = min(self._loop.time() + limits.idle, self._began + most)
+                    self._flight.deadline = min(monotonic() + limits.idle, self._began + most)
                 yield chunk
         except GeneratorExit as error:
             self.failed(error, size)
@@ -201,7 +200,7 @@ class CallUnderWay:
         attempt.bytes_out = size
         for policy in self._admitted:
             policy.settle(attempt, outcome)
-        elapsed = self._loop.time() - self._began
+        elapsed = monotonic() - self._began
         principal, server = request.principal, attempt.server
         request_id = request.headers.request_id
         keeping.recorder.add(
