@@ -43,7 +43,9 @@ class Application:
         self.url = ground.url
         self.database = ground.database
         self._services = services = Services.make(ground)
-        self._authenticator = Authenticator(ground.database, services.identity, ground.events, ground.clock)
+        self._authenticator = Authenticator(
+            ground.database, services.identity, ground.events, ground.clock, [services.oauth]
+        )
         self.path = DataPath(ground, services, self._authenticator)
         self.path.offer(own_tools(ground, services, self.path))
         self._observability = Observability(ground, self.path)

@@ -43,6 +43,7 @@ class RegisterServer(Arguments):
     tags: list[str] = Field(default_factory=list[str])
     transport: Transport | None = Field(None, description="Guessed from the address when left out.")
     headers: dict[str, str] = Field(default_factory=dict[str, str], description="Sent with each request; kept secret.")
+    public: bool = Field(False, description="Answer anybody, without a credential; needs gateway:operate.")
 
 
 class UpdateServer(OneServer):
@@ -52,6 +53,7 @@ class UpdateServer(OneServer):
     status: Status | None = None
     tags: list[str] | None = None
     base_url: str | None = None
+    public: bool | None = Field(None, description="Whether anybody is answered; true needs gateway:operate.")
     pinning: PinningMode | None = Field(
         None, description="What waits for a person: changed definitions (hold), new ones too (strict), nothing (off)."
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from gateway.auth.challenge import Challenges
 from gateway.mcp.call import CallKeeping
 from gateway.mcp.caller import ToolCaller
 from gateway.mcp.catalog import Catalog
@@ -28,6 +29,8 @@ from gateway.mcp.request_state import RequestStates
 from gateway.mcp.router import Router
 from gateway.mcp.sessions import LegacySessions
 from gateway.mcp.sse_clients import SseClients
+from gateway.mcp.streams import Streams
+from gateway.mcp.task_notices import TaskNotices
 from gateway.mcp.tasks import TaskIds
 from gateway.mcp.upstream.concurrency import parse_concurrency
 from gateway.mcp.upstream.local import SLUG, LocalUpstream
@@ -53,6 +56,7 @@ from registry.servers.events import OffersChanged
 from registry.servers.upkeep import Upkeep
 from registry.sessions.redis import RedisSessions
 from registry.sessions.service import StoredSessions
+from registry.teams.events import TeamsChanged
 
 if TYPE_CHECKING:
     from gateway.auth.authenticator import Authenticator
@@ -60,6 +64,7 @@ if TYPE_CHECKING:
     from gateway.wiring.ground import Ground
     from gateway.wiring.services import Services
     from mcp_tools.explanation import Explanation
+    from registry.access.rule import AccessBook
     from registry.identity.principal import Principal
     from registry.servers.connection import Connection, ServerOffer
     from registry.sets.members import SetOffer
@@ -72,10 +77,14 @@ class _StoredOffers:
         self._database = ground.database
         self._servers = services.servers
         self._sets = services.sets
+        self._access = services.access
 
-    async def load(self, org_id: str | None) -> tuple[Sequence[ServerOffer], Sequence[SetOffer]]:
+    async def load(
+        self, org_id: str | None
+    ) -> tuple[Sequence[ServerOffer], Sequence[SetOffer], Mapping[str, AccessBook]]:
         async with self._database.reading() as session:
-            return await self._servers.catalog(session, org_id), await self._sets.catalog(session, org_id)
+            servers, sets = await self._servers.catalog(session, org_id), await self._sets.catalog(session, org_id)
+            return servers, sets, await self._access.books(session, org_id)
 
 
 class DataPath:
@@ -118,6 +127,7 @@ class DataPath:
         self._switch.on_stop(self._stop.end_calls)
         self.desk = Desk(Ledger(database, clock, services.audit), StoredTerms(database), clock)
         ground.events.subscribe(LimitsChanged, lambda _changed: self.desk.changed())
+        ground.events.subscribe(TeamsChanged, lambda _changed: self.desk.changed())
         self._rulebook = Rulebook(database, ground.events, clock)
         approvals = ApprovalDesk(database, clock, services.audit, Sealer(master, "approvals"), self._rulebook)
         self._approval = ApprovalPolicy(approvals, Sealer(master, "approval-states"))
@@ -142,13 +152,17 @@ class DataPath:
         ground, settings = self._ground, self._ground.settings
         self.traces = Traces() if settings.traces == "on" else None
         clock, master = ground.clock, ground.master
+        streams = Streams(self.flights, settings.max_streams_per_caller)
+        tasks = TaskIds(Digester(master, "tasks"))
         router = Router(
             catalog=self.catalog,
             upstreams=self.upstreams,
             keeping=CallKeeping(self._policies, self.recorder, self.flights, clock, self._stop.recheck, self.traces),
             notices=self.notices,
+            streams=streams,
             states=RequestStates(Sealer(master, "request-states"), clock),
-            tasks=TaskIds(Digester(master, "tasks")),
+            tasks=tasks,
+            task_notices=TaskNotices(tasks, self.upstreams, clock),
             sizes=self._sizes,
             approval=self._approval,
         )
@@ -163,10 +177,11 @@ class DataPath:
             on_watched=self.notices.watches_changed,
         )
         visits = Visits(settings.public_calls_per_minute if settings.rate_limits == "on" else None, clock)
-        handler = Handler(authenticator, router, self.sessions, visits)
-        self.mcp = McpEndpoint(handler, ground.hosts, settings.max_body_bytes, ground.addresses.of)
-        self.sse_clients = SseClients(handler, router.attended)
-        self.sse = McpEndpoint(self.sse_clients, ground.hosts, settings.max_body_bytes, ground.addresses.of)
+        handler = Handler(authenticator, router, self.sessions, streams, visits)
+        challenges = Challenges(ground.origin)
+        self.mcp = McpEndpoint(handler, ground.hosts, settings.max_body_bytes, ground.addresses.of, challenges)
+        self.sse_clients = SseClients(handler, streams)
+        self.sse = McpEndpoint(self.sse_clients, ground.hosts, settings.max_body_bytes, ground.addresses.of, challenges)
 
     def _rate_limits(self) -> list[RatePolicy]:
         settings, clock = self._ground.settings, self._ground.clock

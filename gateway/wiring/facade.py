@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from gateway.api.agents import budgets as budgets_api
 from gateway.api.agents import emergency as emergency_api
+from gateway.api.registry import access as access_api
+from gateway.api.registry import account as account_api
 from gateway.api.registry import api_keys as api_keys_api
 from gateway.api.registry import approvals as approvals_api
 from gateway.api.registry import audit as audit_api
@@ -16,6 +18,7 @@ from gateway.api.registry import organizations as organizations_api
 from gateway.api.registry import pins as pins_api
 from gateway.api.registry import servers as servers_api
 from gateway.api.registry import sets as sets_api
+from gateway.api.registry import teams as teams_api
 from gateway.api.registry import tools as tools_api
 from gateway.api.registry import usage as usage_api
 from gateway.api.registry import why as why_api
@@ -24,6 +27,7 @@ from gateway.api.shared import probes
 from gateway.api.shared.rate_limits import MemoryRateLimiter
 from gateway.api.shared.route import Front
 from gateway.observability.metrics import CONTENT_TYPE
+from gateway.wiring.sign_in import sign_in_routers
 from registry.core.idempotency import IdempotencyStore
 from registry.identity.first_run import operator_token
 
@@ -69,6 +73,9 @@ def routers(
         ),
         health_api.system_router(front, services.health),
         auth_api.router(front, services.identity),
+        account_api.public_router(front, services.identity),
+        account_api.router(front, services.identity, services.oauth),
+        *sign_in_routers(ground, services, front),
         organizations_api.router(front, services.identity),
         api_keys_api.router(front, services.identity),
         servers_api.router(front, services.servers, path.discovery, operator_token=proof, circuits=path.upstreams),
@@ -78,6 +85,8 @@ def routers(
         health_api.router(front, services.servers, path.upstreams),
         tools_api.router(front, path.caller, url=ground.url),
         tools_api.test_router(front, path.caller),
+        teams_api.router(front, services.teams),
+        access_api.router(front, services.access),
         why_api.router(front, services.identity, path),
         pins_api.router(front, services.pins),
         approvals_api.router(front, services.approvals),

@@ -35,6 +35,10 @@ PERMISSIONS: dict[str, str] = {
     "approvals:read": "See calls that wait for a person.",
     "approvals:decide": "Approve or deny calls and changed definitions.",
     "approvals:manage": "Say which calls wait for a person.",
+    "access:read": "See who may use which tools, resources and prompts.",
+    "access:manage": "Say who may use which tools, resources and prompts.",
+    "teams:read": "See teams and who is in them.",
+    "teams:manage": "Create and change teams, and say who is in them.",
     "sets:read": "See curated sets of tools.",
     "sets:manage": "Create and change curated sets.",
     "workspaces:read": "See workspaces.",
@@ -77,6 +81,7 @@ _VIEWER = frozenset(
         "budgets:read",
         "approvals:read",
         "sets:read",
+        "teams:read",
         "workspaces:read",
     }
 )

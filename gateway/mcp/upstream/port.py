@@ -92,6 +92,12 @@ class Outgoing:
     log_level: str | None = None
     sent: bool = True
 
+    def late(self, server: str) -> NotSent | OutcomeUnknown:
+        """What the request fails with when its deadline has come."""
+        if not self.sent:
+            return NotSent(server, "it did not open a session within its deadline")
+        return OutcomeUnknown(server, "it did not answer within its deadline")
+
 
 @dataclass(slots=True)
 class Answer:
@@ -108,6 +114,7 @@ class Answer:
         error_code: of a JSON-RPC error.
         id: of the request that `stream` answers, as JSON, so that a failure on the way answers it as well.
         healthy: the server is not in trouble, whatever it said of this call.
+        step_up: the scope that the caller's token lacks and that a person could grant it.
     """
 
     status: int = 200
@@ -121,6 +128,7 @@ class Answer:
     error_code: int | None = None
     id: bytes = b""
     healthy: bool = True
+    step_up: str | None = None
 
     def judge(self, message: Message) -> None:
         """Note how the call ended, from its answer. What cannot be read raises `envelope.UNREADABLE`."""
@@ -151,11 +159,11 @@ class Upstream(Protocol):
         """Pass on a client's notification, where the server is listening for it."""
         ...
 
-    def listen(self, resources: frozenset[str]) -> AsyncIterator[Message] | None:
-        """What the server announces of its own accord: changed lists, and changes of these resources.
+    def listen(self, resources: frozenset[str], tasks: frozenset[str] = frozenset()) -> AsyncIterator[Message] | None:
+        """What the server announces of its own accord: changed lists, and changes of these resources or tasks.
 
         First comes a message without a method, as soon as the server is listened to. The iterator ends or raises when
-        the line breaks. `None` where there is nothing to hear.
+        the line breaks. `None` where there is nothing to hear. Tasks are the modern era's, and have lines of their own.
         """
         ...
 
