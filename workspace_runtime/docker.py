@@ -397,6 +397,7 @@ class DockerRuntime:
 
         client: Any = None
         try:
+            self._address.check()
             client = self._made() if fresh else self._shared()
             return work(client)
         except errors.APIError as error:
