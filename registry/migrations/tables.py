@@ -18,6 +18,7 @@ from registry.sessions import models as sessions
 from registry.sets import models as sets
 from registry.teams import models as teams
 from registry.usage import models as usage
+from registry.workspaces import models as workspaces
 
 MODULES = (
     access,
@@ -38,5 +39,6 @@ MODULES = (
     sets,
     teams,
     usage,
+    workspaces,
 )
 metadata = Base.metadata
