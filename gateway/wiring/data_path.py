@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from gateway.auth.challenge import Challenges
 from gateway.mcp.call import CallKeeping
 from gateway.mcp.caller import ToolCaller
 from gateway.mcp.catalog import Catalog
@@ -28,7 +29,10 @@ from gateway.mcp.request_state import RequestStates
 from gateway.mcp.router import Router
 from gateway.mcp.sessions import LegacySessions
 from gateway.mcp.sse_clients import SseClients
+from gateway.mcp.streams import Streams
+from gateway.mcp.task_notices import TaskNotices
 from gateway.mcp.tasks import TaskIds
+from gateway.mcp.upstream.concurrency import parse_concurrency
 from gateway.mcp.upstream.local import SLUG, LocalUpstream
 from gateway.mcp.upstream.manager import Upstreams
 from gateway.mcp.upstream.probe import Prober
@@ -97,7 +101,8 @@ class DataPath:
     def _wire_catalog(self) -> None:
         ground, services, settings = self._ground, self._services, self._ground.settings
         database, clock = ground.database, ground.clock
-        self.upstreams = Upstreams(ground.egress, clock, stdio_user=settings.stdio_user)
+        concurrency = parse_concurrency(settings.concurrent_calls, settings.concurrency_limits)
+        self.upstreams = Upstreams(ground.egress, clock, stdio_user=settings.stdio_user, concurrency=concurrency)
         self.discovery = Discovery(database, services.servers, Prober(self.upstreams, clock))
         self.catalog = Catalog(
             lambda org_id: own_server(org_id, self._toolbox.definitions()), settings.catalog_ttl_seconds
@@ -145,18 +150,22 @@ class DataPath:
     def _wire_endpoints(self, authenticator: Authenticator) -> None:
         ground, settings = self._ground, self._ground.settings
         clock, master = ground.clock, ground.master
+        streams = Streams(self.flights, settings.max_streams_per_caller)
+        tasks = TaskIds(Digester(master, "tasks"))
         router = Router(
             catalog=self.catalog,
             upstreams=self.upstreams,
             keeping=CallKeeping(self._policies, self.recorder, self.flights, clock, self._stop.recheck),
             notices=self.notices,
+            streams=streams,
             states=RequestStates(Sealer(master, "request-states"), clock),
-            tasks=TaskIds(Digester(master, "tasks")),
+            tasks=tasks,
+            task_notices=TaskNotices(tasks, self.upstreams, clock),
             sizes=self._sizes,
             approval=self._approval,
         )
         self.caller = ToolCaller(router)
-        self._sessions = LegacySessions(
+        self.sessions = LegacySessions(
             Sealer(master, "sessions"),
             Digester(master, "sessions"),
             clock,
@@ -166,10 +175,11 @@ class DataPath:
             on_watched=self.notices.watches_changed,
         )
         visits = Visits(settings.public_calls_per_minute if settings.rate_limits == "on" else None, clock)
-        handler = Handler(authenticator, router, self._sessions, visits)
-        self.mcp = McpEndpoint(handler, ground.hosts, settings.max_body_bytes, ground.addresses.of)
-        self.sse_clients = SseClients(handler, router.attended)
-        self.sse = McpEndpoint(self.sse_clients, ground.hosts, settings.max_body_bytes, ground.addresses.of)
+        handler = Handler(authenticator, router, self.sessions, streams, visits)
+        challenges = Challenges(ground.origin)
+        self.mcp = McpEndpoint(handler, ground.hosts, settings.max_body_bytes, ground.addresses.of, challenges)
+        self.sse_clients = SseClients(handler, streams)
+        self.sse = McpEndpoint(self.sse_clients, ground.hosts, settings.max_body_bytes, ground.addresses.of, challenges)
 
     def _rate_limits(self) -> list[RatePolicy]:
         settings, clock = self._ground.settings, self._ground.clock
@@ -212,7 +222,7 @@ class DataPath:
         await self._changes.start()
         await self._refresh.start()
         self._upkeep.start()
-        self._sessions.start()
+        self.sessions.start()
         await self.desk.start()
         self.recorder.start()
         self.flights.start()
@@ -231,7 +241,7 @@ class DataPath:
         await self._refresh.stop()
         await self._watches.stop()
         await self.flights.stop()
-        await self._sessions.stop()
+        await self.sessions.stop()
         await self.upstreams.close()
         await self.desk.stop()
         await self.recorder.stop()

@@ -29,10 +29,10 @@ def own_tools(ground: Ground, services: Services, path: DataPath) -> list[Tool[A
     """See `mcp_tools`."""
     database = ground.database
     return [
-        *ServerTools(database, services.servers, path.discovery).tools(),
+        *ServerTools(database, services.servers, path.discovery, path.upstreams).tools(),
         *OpenApiTools(database, services.servers, services.imports).tools(),
         *SetTools(database, services.sets).tools(),
-        *HealthTools(database, services.servers, services.health).tools(),
+        *HealthTools(database, services.servers, services.health, path.upstreams).tools(),
         *TeamTools(database, services.teams).tools(),
         *AccessTools(database, services.access).tools(),
         *WhyTools(database, services.identity, path).tools(),

@@ -416,6 +416,10 @@ class Desk:
         if self._changed or self._reloading.locked():
             await self._reload()
 
+    def __len__(self) -> int:
+        """How many limits this process holds an allotment of."""
+        return len(self._accounts)
+
     async def _reload(self) -> None:
         async with self._reloading:
             self._changed = False

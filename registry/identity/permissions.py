@@ -5,6 +5,8 @@ from __future__ import annotations
 from registry.core.errors import Invalid
 from registry.identity.principal import OPERATE
 
+METRICS = "gateway:metrics"
+
 PERMISSIONS: dict[str, str] = {
     "mcp:servers:read": "See registered MCP servers.",
     "mcp:servers:create": "Register MCP servers.",
@@ -41,8 +43,12 @@ PERMISSIONS: dict[str, str] = {
     "sets:manage": "Create and change curated sets.",
     "workspaces:read": "See workspaces.",
     "workspaces:manage": "Create, use and remove workspaces.",
+    METRICS: "Read the gateway's own metrics, which tell of all organisations.",
     OPERATE: "Act over all organisations and on the machine itself.",
 }
+
+OPERATOR = frozenset({OPERATE, METRICS})
+"""What an operator may do beside what a role grants; no role has it."""
 
 AGENT = frozenset(
     {
@@ -80,7 +86,7 @@ _VIEWER = frozenset(
     }
 )
 _USER = _VIEWER | AGENT | {"mcp:capabilities:test", "keys:manage", "workspaces:manage"}
-_ADMIN = frozenset(PERMISSIONS) - {OPERATE}
+_ADMIN = frozenset(PERMISSIONS) - OPERATOR
 _MANAGER = _ADMIN - {"users:manage"}
 
 ROLES: dict[str, frozenset[str]] = {

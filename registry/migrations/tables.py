@@ -10,6 +10,7 @@ from registry.core import idempotency, leases
 from registry.core.db import Base
 from registry.emergency import models as emergency
 from registry.identity import models as identity
+from registry.oauth import models as oauth
 from registry.pins import models as pins
 from registry.servers import changes, prices
 from registry.servers import models as servers
@@ -28,6 +29,7 @@ MODULES = (
     idempotency,
     identity,
     leases,
+    oauth,
     pins,
     prices,
     servers,

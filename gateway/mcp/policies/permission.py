@@ -18,9 +18,28 @@ PERMISSION = {
 """Of calls. Completing an argument needs what using the prompt or resource would need."""
 
 
+class ScopeMissing(ProtocolError):
+    """The caller's token was not granted this, but the person behind it could grant it.
+
+    Args:
+        scope: what to ask for.
+    """
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(
+            protocol.INVALID_REQUEST,
+            f"The token lacks the scope {scope}: ask for it.",
+            data={"code": "INSUFFICIENT_SCOPE", "permission": scope},
+            status=403,
+        )
+        self.scope = scope
+
+
 class PermissionPolicy:
     def admit(self, attempt: Attempt) -> None:
         permission = PERMISSION.get(attempt.method) or _completing(attempt)
+        if permission in attempt.principal.consentable:
+            raise ScopeMissing(permission)
         if not attempt.principal.may(permission):
             raise ProtocolError(
                 protocol.INVALID_REQUEST,
