@@ -52,7 +52,7 @@ class Application:
         self.path = DataPath(ground, services, self._authenticator, self.workspaces.lifecycle)
         self.workspaces.pay_from(self.path.desk)
         self.path.offer(own_tools(ground, services, self.path, self.workspaces))
-        self._observability = Observability(self.path)
+        self._observability = Observability(ground, self.path)
         self._background = Background(ground)
         self._ready = False
         api = create_api(

@@ -39,6 +39,7 @@ from gateway.mcp.upstream.probe import Prober
 from gateway.mcp.visits import Visits
 from gateway.mcp.watch import Watches
 from gateway.mcp.why import Explainer
+from gateway.observability.traces import Traces
 from mcp_tools.tool import Tool, Toolbox
 from registry.approvals.desk import ApprovalDesk
 from registry.approvals.rulebook import Rulebook
@@ -160,13 +161,14 @@ class DataPath:
 
     def _wire_endpoints(self, authenticator: Authenticator) -> None:
         ground, settings = self._ground, self._ground.settings
+        self.traces = Traces() if settings.traces == "on" else None
         clock, master = ground.clock, ground.master
         streams = Streams(self.flights, settings.max_streams_per_caller)
         tasks = TaskIds(Digester(master, "tasks"))
         router = Router(
             catalog=self.catalog,
             upstreams=self.upstreams,
-            keeping=CallKeeping(self._policies, self.recorder, self.flights, clock, self._stop.recheck),
+            keeping=CallKeeping(self._policies, self.recorder, self.flights, clock, self._stop.recheck, self.traces),
             notices=self.notices,
             streams=streams,
             states=RequestStates(Sealer(master, "request-states"), clock),

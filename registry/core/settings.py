@@ -117,6 +117,10 @@ class Settings(BaseSettings):
 
     metrics: Literal["loopback", "key", "off"] = "loopback"
     """Who may read `/metrics`: this machine without a key and others with one, or nobody without, or nobody."""
+    traces: Literal["on", "off"] = "off"
+    """`on`: calls are sent as OpenTelemetry spans, as the `OTEL_…` variables say."""
+    call_log: Literal["all", "failures", "off"] = "failures"
+    """Which calls have a line in the logs."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "json"
 
