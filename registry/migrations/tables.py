@@ -10,6 +10,7 @@ from registry.core.db import Base
 from registry.emergency import models as emergency
 from registry.identity import models as identity
 from registry.oauth import models as oauth
+from registry.oidc import models as oidc
 from registry.pins import models as pins
 from registry.servers import changes, prices
 from registry.servers import models as servers
@@ -27,6 +28,7 @@ MODULES = (
     identity,
     leases,
     oauth,
+    oidc,
     pins,
     prices,
     servers,
