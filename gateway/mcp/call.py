@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from gateway.mcp import translate
@@ -43,15 +44,14 @@ class CallKeeping:
 class CallUnderWay:
     """A call; ends exactly once, in `finish`."""
 
-    __slots__ = ("_admitted", "_attempt", "_began", "_finished", "_flight", "_keeping", "_loop", "_request")
+    __slots__ = ("_admitted", "_attempt", "_began", "_finished", "_flight", "_keeping", "_request")
 
     def __init__(self, keeping: CallKeeping, request: Request, attempt: Attempt) -> None:
         self._keeping = keeping
         self._request = request
         self._attempt = attempt
         attempt.bytes_in = request.size
-        self._loop = asyncio.get_running_loop()
-        self._began = self._loop.time()
+        self._began = monotonic()
         self._flight: Flight | None = None
         self._finished = False
         self._admitted: list[Policy] = []
@@ -114,7 +114,7 @@ class CallUnderWay:
                 size += len(chunk)
                 if self._flight is not None:
                     most = PATIENCE_SECONDS if answer.patient else limits.total
-                    self._flight.deadline = min(self._loop.time() + limits.idle, self._began + most)
+                    self._flight.deadline = min(monotonic() + limits.idle, self._began + most)
                 yield chunk
         except GeneratorExit as error:
             self.failed(error, size)
@@ -139,7 +139,7 @@ class CallUnderWay:
         attempt.bytes_out = size
         for policy in self._admitted:
             policy.settle(attempt, outcome)
-        elapsed = self._loop.time() - self._began
+        elapsed = monotonic() - self._began
         principal, server = request.principal, attempt.server
         request_id = request.headers.request_id
         keeping.recorder.add(

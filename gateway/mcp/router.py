@@ -10,6 +10,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Callable
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, cast
 
 import msgspec
@@ -241,7 +242,7 @@ class Router:
         flight = Flight(
             request.receive,
             request.principal.org_id,
-            asyncio.get_running_loop().time() + server.connection.deadlines.first_byte,
+            monotonic() + server.connection.deadlines.first_byte,
             lambda: OutcomeUnknown(server.slug, "it did not answer within its deadline"),
             stoppable=True,
         )
