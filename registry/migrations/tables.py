@@ -11,6 +11,7 @@ from registry.core.db import Base
 from registry.emergency import models as emergency
 from registry.identity import models as identity
 from registry.oauth import models as oauth
+from registry.oidc import models as oidc
 from registry.pins import models as pins
 from registry.servers import changes, prices
 from registry.servers import models as servers
@@ -32,6 +33,7 @@ MODULES = (
     leases,
     oauth,
     outbox,
+    oidc,
     pins,
     prices,
     servers,
