@@ -7,8 +7,7 @@ recorded; everything between the first policy and the record is here, in order.
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, cast
@@ -18,8 +17,9 @@ import msgspec
 from gateway.mcp import asking, envelope, headers, protocol, translate
 from gateway.mcp.call import CallKeeping, CallUnderWay
 from gateway.mcp.catalog import LIST_KEYS, Entry, ServerEntry, View
+from gateway.mcp.durable import durably
 from gateway.mcp.envelope import UNREADABLE, Params, ProtocolError, encode, object_param, text_param
-from gateway.mcp.flights import ClientGone, Flight, Receive
+from gateway.mcp.flights import Flight, Receive
 from gateway.mcp.log_levels import LEVELS
 from gateway.mcp.notices import MAX_SUBSCRIPTIONS, watchable
 from gateway.mcp.policies.approval import Asked
@@ -29,7 +29,8 @@ from gateway.mcp.policies.policy import Attempt
 from gateway.mcp.rounds import request_in_rounds
 from gateway.mcp.tasks import EXTENSION as TASKS_EXTENSION
 from gateway.mcp.tasks import METHODS as TASK_METHODS
-from gateway.mcp.upstream.port import Answer, OutcomeUnknown, Outgoing
+from gateway.mcp.tasks import needs_extension
+from gateway.mcp.upstream.port import Answer, NotSent, OutcomeUnknown, Outgoing, UpstreamFailure
 from gateway.mcp.upstream.probe import whole
 from registry.core.version import VERSION
 
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from gateway.mcp.request import Request
     from gateway.mcp.request_state import RequestStates
     from gateway.mcp.session import LegacySession
+    from gateway.mcp.streams import Streams
+    from gateway.mcp.task_notices import TaskNotices
     from gateway.mcp.tasks import TaskIds
     from gateway.mcp.upstream.manager import Upstreams
     from registry.identity.principal import Principal
@@ -57,8 +60,10 @@ class Router:
         upstreams: Upstreams,
         keeping: CallKeeping,
         notices: Notices,
+        streams: Streams,
         states: RequestStates,
         tasks: TaskIds,
+        task_notices: TaskNotices,
         sizes: SizePolicy,
         approval: ApprovalPolicy,
     ) -> None:
@@ -66,8 +71,10 @@ class Router:
         self._upstreams = upstreams
         self._keeping = keeping
         self._notices = notices
+        self._streams = streams
         self._states = states
         self._tasks = tasks
+        self._task_notices = task_notices
         self._sizes = sizes
         self._approval = approval
 
@@ -92,8 +99,10 @@ class Router:
             return Answer(body=envelope.result(request.id, discover_result(request.view)))
         if request.modern and method == "subscriptions/listen":
             current = self._current(request.principal, request.view)
-            events = self._notices.listen(request.principal.org_id, current, request.id, request.params)
-            return Answer(stream=self.attended(request.principal, request.receive, events))
+            asked = object_param(request.params, "notifications")
+            tasks = self._task_notices.wanted(request, asked)
+            events = self._notices.listen(request.principal.org_id, current, request.id, asked, tasks)
+            return Answer(stream=self._streams.open(request.principal, request.receive, events))
         if method == "completion/complete":
             return await self._complete(request)
         if request.modern and method in TASK_METHODS:
@@ -107,30 +116,15 @@ class Router:
         raise ProtocolError(protocol.METHOD_NOT_FOUND, f"Method {method!r} is not supported here.")
 
     def listen(self, principal: Principal, view: View, session: LegacySession, receive: Receive | None) -> Answer:
-        """A legacy client's GET stream."""
+        """A legacy client's GET stream. Raises `TooManyStreams`."""
         current = self._current(principal, view)
         events = self._notices.stream(principal.org_id, current, session.subscriptions, session.listed)
-        return Answer(stream=self.attended(principal, receive, events))
+        return Answer(stream=self._streams.open(principal, receive, events, session))
 
     def _current(self, principal: Principal, view: View) -> Callable[[], View | None]:
         """What the caller sees at this address now, whenever it is asked."""
         slug = view.single.slug if view.single is not None else view.curated.slug if view.curated is not None else None
         return lambda: self.catalog.of(principal.org_id).view(slug, principal, curated=view.curated is not None)
-
-    async def attended(
-        self, principal: Principal, receive: Receive | None, events: AsyncIterator[bytes]
-    ) -> AsyncIterator[bytes]:
-        """A stream without a deadline of its own, ended when its client goes away."""
-        flight = Flight(receive, principal.org_id, math.inf, ClientGone)
-        self._keeping.flights.take_off(flight)
-        try:
-            async for event in events:
-                yield event
-        except asyncio.CancelledError as error:
-            raise (flight.reason() or error) from None
-        finally:
-            self._keeping.flights.land(flight)
-            await translate.close(events)
 
     # -- calls
 
@@ -149,7 +143,10 @@ class Router:
                 await self._keeping.recorder.written()
             await call.admit()
             call.take_off()
-            answer = await self._send(request, attempt, upstream_name)
+            guard = self._upstreams.guard(server.connection)
+            if guard is not None and (turn := call.enter(guard)) is not None:
+                await turn
+            answer = await self._send(request, attempt, upstream_name, call)
             await self._sizes.cut(attempt, answer, request.id, modern=request.modern)
         except Asked as asked:
             await self._durable()
@@ -160,8 +157,10 @@ class Router:
             raise failure from None
         if answer.stream is not None:
             answer.stream, answer.id = call.follow(answer.stream, answer), request.id
+            if self._keeping.recorder.durable:
+                answer.stream = durably(answer.stream, self._keeping.recorder, large=answer.large)
             return answer
-        call.finish(answer.outcome, answer.error_code, len(answer.body))
+        call.done(answer)
         await self._durable()
         return answer
 
@@ -180,7 +179,7 @@ class Router:
         if self._keeping.recorder.durable:
             await self._keeping.recorder.written()
 
-    async def _send(self, request: Request, attempt: Attempt, upstream_name: str) -> Answer:
+    async def _send(self, request: Request, attempt: Attempt, upstream_name: str, call: CallUnderWay) -> Answer:
         params = attempt.params
         if upstream_name != attempt.name:
             params = {**params, protocol.NAMED_BY[attempt.method]: msgspec.Raw(encode(upstream_name))}
@@ -192,39 +191,58 @@ class Router:
         self._states.open(outgoing, server.id)
         try:
             answer = await self._ask(request, server, outgoing)
-        except OutcomeUnknown:
-            if not _safe_to_repeat(attempt):
+        except asyncio.CancelledError:
+            attempt.sent = outgoing.sent
+            raise
+        except UpstreamFailure as failure:
+            if not _safe_to_repeat(attempt, failure) or not call.again(failure):
                 raise
             self._keeping.recheck(attempt)
             answer = await self._ask(request, server, outgoing)
+        if answer.large:
+            await self._states.hold(answer, outgoing, server.slug)
         self._states.seal(answer, outgoing, server.id)
         self._tasks.seal(answer, request.principal, server.id)
         return answer
 
     async def _ask(self, request: Request, server: ServerEntry, outgoing: Outgoing) -> Answer:
-        upstream = self._upstreams.get(server.connection)
+        upstream = await self._upstreams.of(server.connection, request.principal)
         if request.session is None:
             return await upstream.request(outgoing)
         return await request_in_rounds(upstream, outgoing, request.session)
 
-    # -- beside the calls
-
     async def _complete(self, request: Request) -> Answer:
         """Suggestions for an argument of a prompt or a resource template, from the server that has it."""
-        server, params = _completion_target(request)
-        return await self._relay(request, server, params, None)
+        server, entry, name, params = _completion_target(request)
+        method, recorder = request.message.method, self._keeping.recorder
+        attempt = Attempt(request.principal, method, name, server, entry, params, request.capabilities)
+        call = CallUnderWay(self._keeping, request, attempt)
+        try:
+            if recorder.full:
+                await recorder.written()
+            await call.admit()
+            call.take_off()
+            upstream = await self._upstreams.of(server.connection, request.principal)
+            answer = await upstream.request(_outgoing(request, server, method, params, None))
+            # Suggestions are small.
+            body = answer.body if answer.stream is None else translate.with_id(request.id)(await whole(answer))
+        except BaseException as error:  # noqa: BLE001 - it is raised again, as what it means
+            asks = isinstance(error, translate.InputRequired)
+            failure = call.failed(OutcomeUnknown(server.slug, "its answer cannot be read") if asks else error)
+            await self._durable()
+            raise failure from None
+        call.finish(answer.outcome, answer.error_code, len(body))
+        await self._durable()
+        return Answer(body=body)
+
+    # -- beside the calls
 
     async def _task(self, request: Request) -> Answer:
         """Ask after a task, or change it, at the server that runs it."""
         if not request.principal.may("mcp:tools:call"):
             raise ProtocolError(protocol.INVALID_REQUEST, "This needs the permission mcp:tools:call.", status=403)
         if TASKS_EXTENSION not in request.capabilities:
-            raise ProtocolError(
-                protocol.MISSING_CAPABILITY,
-                "A client that uses tasks must declare their extension.",
-                data={"requiredCapabilities": msgspec.Raw(b'{"extensions":{"%b":{}}}' % TASKS_EXTENSION)},
-                status=400,
-            )
+            raise needs_extension()
         sealed = text_param(request.params, "taskId")
         if request.headers.name is not None and headers.decode_value(request.headers.name) != sealed:
             raise ProtocolError(protocol.HEADER_MISMATCH, "Mcp-Name must equal the task id in the body.", status=400)
@@ -239,19 +257,23 @@ class Router:
 
     async def _relay(self, request: Request, server: ServerEntry, params: Params, name: str | None) -> Answer:
         """Pass on a request that is no call: nothing is paid or recorded for it."""
+        method = request.message.method
+        outgoing = _outgoing(request, server, method, params, name)
         flight = Flight(
             request.receive,
             request.principal.org_id,
             monotonic() + server.connection.deadlines.first_byte,
-            lambda: OutcomeUnknown(server.slug, "it did not answer within its deadline"),
+            lambda: outgoing.late(server.slug),
             stoppable=True,
         )
-        method = request.message.method
+        guard = self._upstreams.guard(server.connection)
+        if guard is not None:
+            guard.breaker.check()
         self._keeping.recheck(Attempt(request.principal, method, method, server, None, request.params))
         self._keeping.flights.take_off(flight)
         try:
-            outgoing = _outgoing(request, server, method, params, name)
-            answer = await self._upstreams.get(server.connection).request(outgoing)
+            upstream = await self._upstreams.of(server.connection, request.principal)
+            answer = await upstream.request(outgoing)
             if answer.stream is None:
                 return answer
             # Suggestions are small: read whole, they need no flight of their own once they are on their way back.
@@ -297,9 +319,7 @@ def _find(request: Request, method: str, name: str) -> tuple[ServerEntry, Entry 
     kind: Kind = "tool" if method == "tools/call" else "prompt"
     entry = request.view.find(kind, name)
     if entry is None:
-        raise withheld(request.view, request.principal, kind, name) or ProtocolError(
-            protocol.INVALID_PARAMS, f"Unknown {kind}: {name}"
-        )
+        raise withheld(request.view, kind, name) or ProtocolError(protocol.INVALID_PARAMS, f"Unknown {kind}: {name}")
     return entry.server, entry, entry.name
 
 
@@ -318,22 +338,23 @@ def _outgoing(request: Request, server: ServerEntry, method: str, params: Params
     )
 
 
-def _completion_target(request: Request) -> tuple[ServerEntry, Params]:
-    """The server that has what is completed, and the parameters with its own name for it."""
+def _completion_target(request: Request) -> tuple[ServerEntry, Entry | None, str, Params]:
+    """The server that has what is completed, the prompt or template, its name, and the parameters for the server."""
     ref = object_param(request.params, "ref")
     named_by = "uri" if "uri" in ref else "name"
     name = text_param(ref, named_by)
     if named_by == "name":
         entry = request.view.find("prompt", name)
-        found = (entry.server, entry.name) if entry is not None else None
     else:
-        template = request.view.find("template", name)
-        found = (template.server, template.name) if template is not None else request.view.find_resource(name)
+        entry = request.view.find("template", name) or request.view.find("resource", name)
+    found = (entry.server, entry.name) if entry is not None else None
+    if found is None and named_by == "uri":
+        found = request.view.find_resource(name)
     if found is None:
         raise ProtocolError(protocol.INVALID_PARAMS, f"There is nothing to complete under {name!r}.")
     server, upstream_name = found
     ref = {**ref, named_by: msgspec.Raw(encode(upstream_name))}
-    return server, {**request.params, "ref": msgspec.Raw(encode(ref))}
+    return server, entry, name, {**request.params, "ref": msgspec.Raw(encode(ref))}
 
 
 def _param_headers(request: Request, attempt: Attempt) -> bytes:
@@ -350,7 +371,10 @@ def _param_headers(request: Request, attempt: Attempt) -> bytes:
     return "".join(f"Mcp-Param-{token}: {headers.encode_value(value)}\r\n" for token, value in values.items()).encode()
 
 
-def _safe_to_repeat(attempt: Attempt) -> bool:
+def _safe_to_repeat(attempt: Attempt, failure: UpstreamFailure) -> bool:
+    if isinstance(failure, NotSent):
+        # What goes on with a parked call has used up what it was parked under.
+        return "requestState" not in attempt.params
     if attempt.method != "tools/call":
         return True
     hints = attempt.entry.definition.hints if attempt.entry is not None else None

@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from gateway.mcp.envelope import Message, ProtocolError
-from gateway.mcp.notices import RESOURCE_UPDATED
+from gateway.mcp.subscription import RESOURCE_UPDATED
 
 if TYPE_CHECKING:
     from gateway.mcp.catalog import Catalog, ServerEntry
@@ -100,7 +100,7 @@ class Watches:
         while True:
             try:
                 wanted = self._notices.wanted_of(connection.server_id)
-                lines = self._upstreams.get(connection).listen(frozenset(wanted))
+                lines = (await self._upstreams.listening(connection)).listen(frozenset(wanted))
                 if lines is None:
                     return
                 async for message in lines:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from registry.access.service import AccessService
+from registry.accounts.issuer import IssuerClient
+from registry.accounts.service import AccountService
 from registry.approvals.service import ApprovalService
 from registry.audit.log import AuditLog, Changes
 from registry.audit.service import AuditService
@@ -29,6 +32,7 @@ from registry.pins.service import PinService
 from registry.servers.prices import PriceService
 from registry.servers.service import ServerService
 from registry.sets.service import SetService
+from registry.teams.service import TeamService
 from registry.usage.log import Calls
 from registry.usage.service import CALLS_TABLE, UsageService
 
@@ -58,6 +62,9 @@ class Services:
     oauth: OAuthService
     oidc: OidcService | None
     external: ExternalTokens
+    accounts: AccountService
+    teams: TeamService
+    access: AccessService
 
     @classmethod
     def make(cls, ground: Ground) -> Services:
@@ -105,7 +112,10 @@ class Services:
                 access_token_minutes=settings.access_token_minutes,
             ),
             oidc=_oidc(ground, people),
+            accounts=AccountService(database, clock, audit, servers, IssuerClient(ground.egress.client), master),
             external=ExternalTokens(database, people, [_trusted(ground, entry) for entry in settings.jwt_issuers]),
+            teams=TeamService(clock, audit),
+            access=AccessService(clock, audit),
         )
 
 

@@ -18,6 +18,7 @@ from typing import Literal
 from urllib.parse import urlencode
 
 import msgspec
+import structlog
 from sqlalchemy import delete, select
 
 from registry.accounts.errors import AccountInvalid, AccountMissing, ConnectionFailed, LoginNotFound
@@ -26,10 +27,13 @@ from registry.accounts.models import AccountConnection, ServerAccount, ServerLog
 from registry.audit.service import AuditService
 from registry.core.clock import Clock
 from registry.core.db import Database, Session
-from registry.core.security import Digester, Sealer, SealBroken
+from registry.core.errors import GatehouseError
+from registry.core.security import Digester, SealBroken, Sealer
 from registry.identity.principal import Principal
 from registry.servers.models import Server
 from registry.servers.service import ServerService
+
+log = structlog.get_logger(__name__)
 
 Kind = Literal["static", "client_credentials", "authorization_code"]
 Headers = tuple[tuple[str, str], ...]
@@ -86,8 +90,46 @@ class AccountService:
         self._issuers = issuers
         self._sealer = Sealer(master, "server-accounts")
         self._states = Digester(master, "account-connections")
+        self._concerned: frozenset[str] = frozenset()
+        self._following: asyncio.Task[None] | None = None
         self._read: dict[tuple[str, str], tuple[float, Headers]] = {}
         self._renewing: dict[tuple[str, str], asyncio.Lock] = {}
+
+    # -- which servers are concerned
+
+    def concerns(self, server_id: str) -> bool:
+        """Whether requests to this server take an account along; known without waiting."""
+        return server_id in self._concerned
+
+    async def start(self) -> None:
+        """Know which servers are concerned from here on, whichever process changes that."""
+        await self._look()
+        self._following = asyncio.create_task(self._follow())
+
+    async def stop(self) -> None:
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
+
+    async def _follow(self) -> None:
+        while True:
+            await self._clock.sleep(FRESH_SECONDS)
+            try:
+                await self._look()
+            except GatehouseError as error:
+                # What was known before stays true until the database can be asked again.
+                log.warning("logins of servers could not be read", error=error.message)
+
+    async def _look(self) -> None:
+        statement = select(ServerLogin.server_id, Server.deleted_at).join(Server, Server.id == ServerLogin.server_id)
+        async with self._database.reading() as session:
+            rows = (await session.execute(statement)).all()
+        self._concerned = frozenset(row.server_id for row in rows if row.deleted_at is None)
+        if gone := [row.server_id for row in rows if row.deleted_at is not None]:
+            # Nobody needs the secrets of a server that was removed.
+            async with self._database.transaction() as session:
+                for record in (ServerAccount, AccountConnection, ServerLogin):
+                    await session.execute(delete(record).where(record.server_id.in_(gone)))
 
     # -- how a server is signed in to
 
@@ -115,7 +157,8 @@ class AccountService:
             login.endpoints = {name: metadata[name] for name in names if name in metadata}
             login.endpoints["names_itself"] = metadata.get("authorization_response_iss_parameter_supported") is True
             login.endpoints["resource"] = _url_of(server)
-        login.sealed_secret = self._sealer.seal(secret.encode(), f"login/{server.id}/{login.issuer}") if secret else None
+        place = f"login/{server.id}/{login.issuer}"
+        login.sealed_secret = self._sealer.seal(secret.encode(), place) if secret else None
         login.updated_at = self._clock.now()
         async with self._database.transaction() as session:
             before = await session.get(ServerLogin, server.id)
@@ -128,6 +171,7 @@ class AccountService:
             await session.merge(login)
             detail = {"kind": login.kind, "issuer": login.issuer}
             await self._audit.record(session, principal, "logins.set", target=("server", server.id), detail=detail)
+        self._concerned |= {server.id}
         self._read.clear()
         return login
 
@@ -288,6 +332,7 @@ class AccountService:
         if login is None:
             return ()
         if account is None or self._due(account):
+            # One renewal at a time: a refresh token serves once.
             holder = GATEWAY if login.kind == "client_credentials" else user_id or ""
             async with self._renewing.setdefault((server_id, holder), asyncio.Lock()):
                 login, account = await self._find(server_id, user_id)
@@ -312,7 +357,8 @@ class AccountService:
 
     async def _renewed(self, login: ServerLogin, account: ServerAccount | None, holder: str) -> ServerAccount:
         missing = AccountMissing(
-            f"Your account at this server is not connected: open /v1/mcp/servers/{login.server_id}/connect in a browser."
+            "Your account at this server is not connected: open "
+            f"/v1/mcp/servers/{login.server_id}/connect in a browser."
         )
         if login.kind == "client_credentials":
             form = {"grant_type": "client_credentials", **({"scope": login.scope} if login.scope else {})}

@@ -81,6 +81,11 @@ class Settings(BaseSettings):
     call_limits: Names = ()
     """`NAME=CALLS` entries: calls a minute in one organisation, by a server's slug or a tool's name."""
 
+    concurrent_calls: int = Field(default=2000, ge=0)
+    """Calls under way at any one server; further ones wait. 0: no limit."""
+    concurrency_limits: Names = ()
+    """`SLUG=CALLS` entries: another number at the server of that slug."""
+
     max_argument_bytes: int = Field(default=1024 * 1024, ge=0)
     """Largest arguments of a call, as JSON; 0: no cap of their own."""
     max_result_bytes: int = Field(default=16 * 1024 * 1024, ge=0)
@@ -88,6 +93,8 @@ class Settings(BaseSettings):
     size_limits: Names = ()
     """`NAME=ARGUMENT_BYTES/RESULT_BYTES` entries: other caps, by a server's slug or a tool's name."""
 
+    metrics: Literal["loopback", "key", "off"] = "loopback"
+    """Who may read `/metrics`: this machine without a key and others with one, or nobody without, or nobody."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "json"
 
@@ -120,6 +127,8 @@ class Settings(BaseSettings):
     jwt_issuers: Names = ()
     """`ISSUER|AUDIENCE` or `ISSUER|AUDIENCE|JWKS_URL` entries: whose access tokens for which audience are believed."""
 
+    max_streams_per_caller: int = Field(default=2000, ge=0)
+    """Streams for notices that one key or user may have open in a process; 0: no limit."""
     session_idle_seconds: int = Field(default=24 * 3600, ge=60)
     """After so long without a request a client of the older revisions must initialize again."""
     catalog_ttl_seconds: int = Field(default=300, ge=1)
@@ -131,6 +140,7 @@ class Settings(BaseSettings):
         "egress_allow",
         "call_limits",
         "size_limits",
+        "concurrency_limits",
         "oidc_roles",
         "jwt_issuers",
         mode="before",

@@ -19,8 +19,8 @@ from registry.identity import queries
 from registry.identity.errors import ApiKeyInvalid, LoginFailed, SessionInvalid
 from registry.identity.events import CredentialsChanged
 from registry.identity.models import ApiKey, LoginSession, Organization, User
-from registry.identity.permissions import ROLES, check_permissions, role_named
-from registry.identity.principal import ANY_TOOL, OPERATE, Principal
+from registry.identity.permissions import OPERATOR, ROLES, check_permissions, role_named
+from registry.identity.principal import ANY_TOOL, Principal
 from registry.identity.refresh import RefreshTokens
 from registry.identity.second_factor import SecondFactors
 from registry.identity.tokens import AccessTokens, TokenInvalid
@@ -393,7 +393,7 @@ class IdentityService:
 def permissions_of(user: User) -> frozenset[str]:
     """What the user may do before a key narrows it."""
     granted = ROLES.get(user.role, frozenset[str]())
-    return granted | {OPERATE} if user.is_operator else granted
+    return granted | OPERATOR if user.is_operator else granted
 
 
 def principal_of(user: User) -> Principal:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from registry.access import models as access
+from registry.accounts import models as accounts
 from registry.approvals import models as approvals
 from registry.audit import models as audit
 from registry.budgets import models as budgets
@@ -16,9 +18,12 @@ from registry.servers import changes, prices
 from registry.servers import models as servers
 from registry.sessions import models as sessions
 from registry.sets import models as sets
+from registry.teams import models as teams
 from registry.usage import models as usage
 
 MODULES = (
+    accounts,
+    access,
     approvals,
     audit,
     budgets,
@@ -34,6 +39,7 @@ MODULES = (
     servers,
     sessions,
     sets,
+    teams,
     usage,
 )
 metadata = Base.metadata

@@ -15,6 +15,7 @@ PERMISSION = {
     "prompts/get": "mcp:prompts:get",
     "resources/read": "mcp:resources:read",
 }
+"""Of calls. Completing an argument needs what using the prompt or resource would need."""
 
 
 class ScopeMissing(ProtocolError):
@@ -36,7 +37,7 @@ class ScopeMissing(ProtocolError):
 
 class PermissionPolicy:
     def admit(self, attempt: Attempt) -> None:
-        permission = PERMISSION[attempt.method]
+        permission = PERMISSION.get(attempt.method) or _completing(attempt)
         if permission in attempt.principal.consentable:
             raise ScopeMissing(permission)
         if not attempt.principal.may(permission):
@@ -49,3 +50,8 @@ class PermissionPolicy:
 
     def settle(self, attempt: Attempt, outcome: str) -> None:
         """Permissions are not used up."""
+
+
+def _completing(attempt: Attempt) -> str:
+    is_prompt = attempt.entry is not None and attempt.entry.kind == "prompt"
+    return PERMISSION["prompts/get" if is_prompt else "resources/read"]

@@ -172,6 +172,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._pool.open += 1
 
     def data_received(self, data: bytes) -> None:
         if self._waiter is None and self._stream is None:
@@ -190,6 +191,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._pool.open -= 1
         self._pool.discard(self)
         if exc is None and self._response.status and self._length is None and not self._chunked:
             # A body with neither length nor chunks ends where the connection does.
@@ -360,6 +362,8 @@ class Pool:
         self._connect_seconds = connect_seconds
         self._idle: deque[_Connection] = deque()
         self._closed = False
+        self.open = 0
+        """Connections, in use or not."""
 
     @property
     def idle(self) -> int:
