@@ -102,7 +102,9 @@ class DataPath:
         ground, services, settings = self._ground, self._services, self._ground.settings
         database, clock = ground.database, ground.clock
         concurrency = parse_concurrency(settings.concurrent_calls, settings.concurrency_limits)
-        self.upstreams = Upstreams(ground.egress, clock, stdio_user=settings.stdio_user, concurrency=concurrency)
+        self.upstreams = Upstreams(
+            ground.egress, clock, services.accounts, stdio_user=settings.stdio_user, concurrency=concurrency
+        )
         self.discovery = Discovery(database, services.servers, Prober(self.upstreams, clock))
         self.catalog = Catalog(
             lambda org_id: own_server(org_id, self._toolbox.definitions()), settings.catalog_ttl_seconds
