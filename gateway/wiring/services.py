@@ -18,8 +18,10 @@ from registry.core.security import Sealer, derive_key
 from registry.core.settings import SettingsInvalid
 from registry.emergency.service import EmergencyService
 from registry.health.service import HealthService
+from registry.identity.organizations import OrganizationService
 from registry.identity.permissions import role_named
 from registry.identity.service import IdentityService
+from registry.jobs.service import JobService
 from registry.oauth.documents import ClientDocuments
 from registry.oauth.service import OAuthService
 from registry.oidc.external import ExternalTokens, Trusted
@@ -49,6 +51,7 @@ class Services:
     audit_log: AuditLog
     verifier: AuditVerifier
     identity: IdentityService
+    organizations: OrganizationService
     servers: ServerService
     sets: SetService
     usage: UsageService
@@ -65,6 +68,7 @@ class Services:
     accounts: AccountService
     teams: TeamService
     access: AccessService
+    jobs: JobService
 
     @classmethod
     def make(cls, ground: Ground) -> Services:
@@ -93,6 +97,7 @@ class Services:
                 idle=timedelta(minutes=settings.login_idle_minutes),
                 lifetime=timedelta(days=settings.login_days),
             ),
+            organizations=OrganizationService(clock, audit),
             servers=servers,
             sets=SetService(clock, audit),
             usage=usage,
@@ -116,6 +121,7 @@ class Services:
             external=ExternalTokens(database, people, [_trusted(ground, entry) for entry in settings.jwt_issuers]),
             teams=TeamService(clock, audit),
             access=AccessService(clock, audit),
+            jobs=JobService(clock, audit),
         )
 
 

@@ -7,7 +7,7 @@ from registry.accounts import models as accounts
 from registry.approvals import models as approvals
 from registry.audit import models as audit
 from registry.budgets import models as budgets
-from registry.core import idempotency, leases
+from registry.core import idempotency, leases, outbox
 from registry.core.db import Base
 from registry.emergency import models as emergency
 from registry.identity import models as identity
@@ -34,6 +34,7 @@ MODULES = (
     leases,
     oauth,
     oidc,
+    outbox,
     pins,
     prices,
     servers,
