@@ -16,7 +16,7 @@ LOGOUT = "POST /v1/auth/oidc/logout"
 HOST = {"X-Request-ID": "from-a-browser"}
 
 
-@covers(LOGIN, CALLBACK, LOGOUT)
+@covers("GET /v1/auth/oidc/login", "GET /v1/auth/oidc/callback", "POST /v1/auth/oidc/logout")
 async def test_people_are_sent_to_the_provider_and_back(tmp_path: Path) -> None:
     async with fake_issuer() as issuer:
         settings = {"oidc_issuer": issuer.url, "oidc_client_id": "here", "oidc_client_secret": "s"}
@@ -33,8 +33,8 @@ async def test_people_are_sent_to_the_provider_and_back(tmp_path: Path) -> None:
             assert answer.status == ENDPOINTS[CALLBACK].status
             assert answer.headers["location"] == "/docs"
             # Once more, or with an error, it leads to the page that says so.
-            for query in (query, urlencode({"error": "access_denied", "error_description": "no", "state": "xyz"})):
-                answer = await door.send("GET", f"{CALLBACK.split()[1]}?{query}", HOST)
+            for again in (query, urlencode({"error": "access_denied", "error_description": "no", "state": "xyz"})):
+                answer = await door.send("GET", f"{CALLBACK.split()[1]}?{again}", HOST)
                 assert (answer.status, answer.headers["location"]) == (302, "/login?failed=OIDC_LOGIN_FAILED")
             client = Client(door)
             body = await client.ask(LOGOUT, {"post_logout_redirect_uri": "http://localhost:3000"})
@@ -42,7 +42,7 @@ async def test_people_are_sent_to_the_provider_and_back(tmp_path: Path) -> None:
             assert "post_logout_redirect_uri=http%3A%2F%2Flocalhost%3A3000" in body["logout_url"]
 
 
-@covers(LOGIN)
+@covers("GET /v1/auth/oidc/login")
 async def test_without_a_provider_it_says_what_to_set(door: Door) -> None:
     client = Client(door)
     for endpoint in (LOGIN, CALLBACK, LOGOUT):
