@@ -208,7 +208,7 @@ class Router:
         return answer
 
     async def _ask(self, request: Request, server: ServerEntry, outgoing: Outgoing) -> Answer:
-        upstream = self._upstreams.get(server.connection)
+        upstream = await self._upstreams.of(server.connection, request.principal)
         if request.session is None:
             return await upstream.request(outgoing)
         return await request_in_rounds(upstream, outgoing, request.session)
@@ -224,9 +224,8 @@ class Router:
                 await recorder.written()
             await call.admit()
             call.take_off()
-            answer = await self._upstreams.get(server.connection).request(
-                _outgoing(request, server, method, params, None)
-            )
+            upstream = await self._upstreams.of(server.connection, request.principal)
+            answer = await upstream.request(_outgoing(request, server, method, params, None))
             # Suggestions are small.
             body = answer.body if answer.stream is None else translate.with_id(request.id)(await whole(answer))
         except BaseException as error:  # noqa: BLE001 - it is raised again, as what it means
@@ -275,7 +274,8 @@ class Router:
         self._keeping.recheck(Attempt(request.principal, method, method, server, None, request.params))
         self._keeping.flights.take_off(flight)
         try:
-            answer = await self._upstreams.get(server.connection).request(outgoing)
+            upstream = await self._upstreams.of(server.connection, request.principal)
+            answer = await upstream.request(outgoing)
             if answer.stream is None:
                 return answer
             # Suggestions are small: read whole, they need no flight of their own once they are on their way back.

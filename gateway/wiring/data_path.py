@@ -111,6 +111,7 @@ class DataPath:
         self.upstreams = Upstreams(
             ground.egress,
             clock,
+            services.accounts,
             stdio_user=settings.stdio_user,
             concurrency=parse_concurrency(settings.concurrent_calls, settings.concurrency_limits),
             workspaces=self._workspaces,
@@ -231,6 +232,7 @@ class DataPath:
     async def start(self) -> None:
         await self._switch.start()
         await self._rulebook.start()
+        await self._services.accounts.start()
         # Followed before anything is loaded, so that no change falls in between.
         await self._changes.start()
         await self._refresh.start()
@@ -256,6 +258,7 @@ class DataPath:
         await self.flights.stop()
         await self.sessions.stop()
         await self.upstreams.close()
+        await self._services.accounts.stop()
         await self.desk.stop()
         await self.recorder.stop()
         if self._shared_rates is not None:

@@ -7,6 +7,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from registry.access.service import AccessService
+from registry.accounts.issuer import IssuerClient
+from registry.accounts.service import AccountService
 from registry.approvals.service import ApprovalService
 from registry.audit.log import AuditLog, Changes
 from registry.audit.service import AuditService
@@ -64,11 +66,12 @@ class Services:
     approvals: ApprovalService
     imports: OpenApiImport
     oauth: OAuthService
+    oidc: OidcService | None
+    external: ExternalTokens
+    accounts: AccountService
     teams: TeamService
     access: AccessService
     jobs: JobService
-    oidc: OidcService | None
-    external: ExternalTokens
 
     @classmethod
     def make(cls, ground: Ground) -> Services:
@@ -119,11 +122,12 @@ class Services:
                 ClientDocuments(ground.egress.client, clock),
                 access_token_minutes=settings.access_token_minutes,
             ),
+            oidc=_oidc(ground, people),
+            accounts=AccountService(database, clock, audit, servers, IssuerClient(ground.egress.client), master),
+            external=ExternalTokens(database, people, [_trusted(ground, entry) for entry in settings.jwt_issuers]),
             teams=TeamService(clock, audit),
             access=AccessService(clock, audit),
             jobs=JobService(clock, audit),
-            oidc=_oidc(ground, people),
-            external=ExternalTokens(database, people, [_trusted(ground, entry) for entry in settings.jwt_issuers]),
         )
 
 

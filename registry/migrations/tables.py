@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from registry.access import models as access
+from registry.accounts import models as accounts
 from registry.approvals import models as approvals
 from registry.audit import models as audit
 from registry.budgets import models as budgets
@@ -22,6 +23,7 @@ from registry.usage import models as usage
 from registry.workspaces import models as workspaces
 
 MODULES = (
+    accounts,
     access,
     approvals,
     audit,
@@ -32,8 +34,8 @@ MODULES = (
     identity,
     leases,
     oauth,
-    outbox,
     oidc,
+    outbox,
     pins,
     prices,
     servers,
