@@ -15,6 +15,7 @@ from gateway.auth.authenticator import Authenticator
 from gateway.mcp.endpoint import Receive, Scope, Send
 from gateway.mcp.handler import address_of
 from gateway.mcp.sse_clients import sse_address_of
+from gateway.realtime.health import HealthSockets, followed_server
 from gateway.wiring.background import Background
 from gateway.wiring.data_path import DataPath
 from gateway.wiring.facade import routers
@@ -46,7 +47,8 @@ class Application:
         self._authenticator = Authenticator(ground.database, services.identity, ground.events, ground.clock)
         self.path = DataPath(ground, services, self._authenticator)
         self.path.offer(own_tools(ground, services, self.path))
-        self._background = Background(ground)
+        self._sockets = HealthSockets(ground.database, self._authenticator, ground.hosts, ground.clock, ground.events)
+        self._background = Background(ground, services, self.path)
         self._ready = False
         api = create_api(
             routers(ground, services, self.path, self._authenticator, lambda: self._ready), version=VERSION
@@ -76,10 +78,12 @@ class Application:
     def drain(self) -> None:
         """Stop being ready and end the streams that would never end by themselves."""
         self._ready = False
+        self._sockets.end_all()
         self.path.drain()
 
     async def stop(self) -> None:
         self.drain()
+        await self._sockets.stop()
         await self._background.stop()
         await self.path.stop()
         await self._authenticator.close()
@@ -95,6 +99,11 @@ class Application:
             sse_address = sse_address_of(scope["path"], scope["query_string"])
             if sse_address is not None:
                 await self.path.sse.serve(sse_address, scope, receive, send)
+                return
+        elif scope["type"] == "websocket":
+            server_id = followed_server(scope["path"])
+            if server_id is not None:
+                await self._sockets.serve(server_id, scope, receive, send)
                 return
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)

@@ -29,6 +29,7 @@ from gateway.mcp.router import Router
 from gateway.mcp.sessions import LegacySessions
 from gateway.mcp.sse_clients import SseClients
 from gateway.mcp.tasks import TaskIds
+from gateway.mcp.upstream.check import Checker
 from gateway.mcp.upstream.local import SLUG, LocalUpstream
 from gateway.mcp.upstream.manager import Upstreams
 from gateway.mcp.upstream.probe import Prober
@@ -92,10 +93,12 @@ class DataPath:
         ground, services, settings = self._ground, self._services, self._ground.settings
         database, clock = ground.database, ground.clock
         self.upstreams = Upstreams(ground.egress, clock, stdio_user=settings.stdio_user)
-        self.discovery = Discovery(database, services.servers, Prober(self.upstreams, clock))
+        prober = Prober(self.upstreams, clock)
+        self.discovery = Discovery(database, services.servers, prober)
         self.catalog = Catalog(
             lambda org_id: own_server(org_id, self._toolbox.definitions()), settings.catalog_ttl_seconds
         )
+        self.checker = Checker(self.catalog, self.upstreams, prober, ground.egress, clock)
         self.notices = Notices()
         self._watches = Watches(self.catalog, self.upstreams, self.notices, clock, self._rediscover)
         self._refresh = CatalogRefresh(

@@ -12,10 +12,14 @@ from registry.audit.verify import CHANGES_TABLE, AuditVerifier
 from registry.budgets.service import BudgetService
 from registry.core.security import Sealer, derive_key
 from registry.emergency.service import EmergencyService
+from registry.health.book import HealthBook
+from registry.health.monitoring import MonitoringService
 from registry.health.service import HealthService
 from registry.identity.organizations import OrganizationService
 from registry.identity.service import IdentityService
 from registry.jobs.service import JobService
+from registry.notifications.senders import Senders
+from registry.notifications.service import NotificationService
 from registry.openapi.service import OpenApiImport
 from registry.pins.judge import Judge
 from registry.pins.service import PinService
@@ -42,6 +46,9 @@ class Services:
     sets: SetService
     usage: UsageService
     health: HealthService
+    book: HealthBook
+    monitoring: MonitoringService
+    notifications: NotificationService
     emergency: EmergencyService
     budgets: BudgetService
     prices: PriceService
@@ -57,11 +64,17 @@ class Services:
         audit = AuditService(clock, audit_key)
         usage = UsageService(database, clock, audit_key)
         tables = (CHANGES_TABLE, CALLS_TABLE)
+        senders = Senders(
+            ground.egress, clock, settings.smtp_url.get_secret_value() if settings.smtp_url is not None else None
+        )
+        notifications = NotificationService(clock, audit, Sealer(master, "notifications"), senders)
+        book = HealthBook(clock, notifications)
         servers = ServerService(
             clock,
             Sealer(master, "servers"),
             audit,
             pinning=Judge(clock, audit),
+            health=book,
             stdio_without_proof=settings.stdio_api == "on",
         )
         return cls(
@@ -74,6 +87,9 @@ class Services:
             sets=SetService(clock, audit),
             usage=usage,
             health=HealthService(database, clock),
+            book=book,
+            monitoring=MonitoringService(clock, audit, servers, book),
+            notifications=notifications,
             emergency=EmergencyService(clock, audit),
             budgets=BudgetService(clock, audit),
             prices=PriceService(audit),

@@ -10,6 +10,7 @@ from mcp_tools.budgets import BudgetTools
 from mcp_tools.emergency import EmergencyTools
 from mcp_tools.health import HealthTools
 from mcp_tools.jobs import JobTools
+from mcp_tools.notifications import NotificationTools
 from mcp_tools.openapi import OpenApiTools
 from mcp_tools.organizations import OrganizationTools
 from mcp_tools.pins import PinTools
@@ -32,7 +33,7 @@ def own_tools(ground: Ground, services: Services, path: DataPath) -> list[Tool[A
         *ServerTools(database, services.servers, path.discovery).tools(),
         *OpenApiTools(database, services.servers, services.imports).tools(),
         *SetTools(database, services.sets).tools(),
-        *HealthTools(database, services.servers, services.health).tools(),
+        *HealthTools(database, services.servers, services.health, services.monitoring).tools(),
         *WhyTools(database, services.identity, path).tools(),
         *PinTools(database, services.pins).tools(),
         *ApprovalTools(database, services.approvals).tools(),
@@ -40,6 +41,7 @@ def own_tools(ground: Ground, services: Services, path: DataPath) -> list[Tool[A
         *BudgetTools(database, services.budgets, services.prices).tools(),
         *UsageTools(database, services.usage).tools(),
         *AuditTools(database, services.audit_log, services.verifier).tools(),
+        *NotificationTools(database, services.notifications).tools(),
         *JobTools(database, services.jobs).tools(),
         *OrganizationTools(database, services.organizations).tools(),
     ]

@@ -88,6 +88,9 @@ class Settings(BaseSettings):
     size_limits: Names = ()
     """`NAME=ARGUMENT_BYTES/RESULT_BYTES` entries: other caps, by a server's slug or a tool's name."""
 
+    smtp_url: SecretStr | None = None
+    """The mail server of notifications: `smtp://user:password@host:587?from=gatehouse@example.com`, or `smtps://`."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "json"
 

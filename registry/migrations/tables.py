@@ -8,7 +8,9 @@ from registry.budgets import models as budgets
 from registry.core import idempotency, leases, outbox
 from registry.core.db import Base
 from registry.emergency import models as emergency
+from registry.health import models as health
 from registry.identity import models as identity
+from registry.notifications import models as notifications
 from registry.pins import models as pins
 from registry.servers import changes, prices
 from registry.servers import models as servers
@@ -22,9 +24,11 @@ MODULES = (
     budgets,
     changes,
     emergency,
+    health,
     idempotency,
     identity,
     leases,
+    notifications,
     outbox,
     pins,
     prices,
