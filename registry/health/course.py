@@ -114,7 +114,11 @@ def advance(course: Course, seen: Observation, config: HealthConfig) -> tuple[Co
         **_pace(course, seen, config),
     )
     course = replace(course, status=_status(course, seen))
-    return course, [] if config.in_maintenance(seen.at) else _steps(course, seen, config)
+    steps = [] if config.in_maintenance(seen.at) else _steps(course, seen, config)
+    if Resolve(FLAPPING) in steps:
+        # Settled: what it did before does not count towards the next time.
+        course = replace(course, changes=())
+    return course, steps
 
 
 def _pace(course: Course, seen: Observation, config: HealthConfig) -> dict[str, int]:

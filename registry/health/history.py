@@ -159,7 +159,7 @@ async def sums(
     since, until = microseconds(start), microseconds(end)
     since -= since % (step * US)
     if start >= now - KEEP_SAMPLES + timedelta(hours=1):
-        found = _sums_of_samples(step, since).where(HealthSample.server_id == server_id, HealthSample.at < until)
+        found = _sums_of_samples(step, since).where(HealthSample.server_id == server_id, HealthSample.at <= until)
         rows = (await session.execute(found.order_by(_bucket(HealthSample.at, step)))).all()
         return [Sums(at, checks, failed, timed, total, most) for _, at, checks, failed, timed, total, most in rows]
     stored = (
@@ -168,7 +168,7 @@ async def sums(
             HealthRollup.step == step,
             HealthRollup.server_id == server_id,
             HealthRollup.at >= since,
-            HealthRollup.at < until,
+            HealthRollup.at <= until,
         )
         .order_by(HealthRollup.at)
     )
@@ -183,7 +183,7 @@ async def samples(session: Session, server_id: str, start: datetime, end: dateti
     found = select(HealthSample).where(
         HealthSample.server_id == server_id,
         HealthSample.at >= microseconds(start),
-        HealthSample.at < microseconds(end),
+        HealthSample.at <= microseconds(end),
         HealthSample.counted == 1,
     )
     rows = (await session.scalars(found.order_by(HealthSample.at.desc()).limit(MOST_POINTS))).all()

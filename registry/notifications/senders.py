@@ -173,15 +173,20 @@ class Senders:
 
 
 async def _send_apprise(config: dict[str, Any], notice: Notice) -> None:
+    # In a thread: it speaks to its services synchronously, and takes a second to import.
+    done = await asyncio.to_thread(_notify, list(config["urls"]), notice.title, notice.text)
+    if not done:
+        raise DeliveryFailed("At least one of the channel's services did not take the notice.")
+
+
+def _notify(urls: list[str], title: str, text: str) -> bool:
     try:
         # Heavy vendor, and an extra: imported at the first notice.
         import apprise
     except ImportError:
         raise AppriseMissing from None
     services: Any = apprise.Apprise()
-    for url in config["urls"]:
+    for url in urls:
         if not services.add(url):
             raise JobRefused("apprise does not know one of the channel's urls.")
-    done: bool = await asyncio.to_thread(services.notify, title=notice.title, body=notice.text)
-    if not done:
-        raise DeliveryFailed("At least one of the channel's services did not take the notice.")
+    return bool(services.notify(title=title, body=text))
