@@ -20,6 +20,7 @@ from gateway.wiring.background import Background
 from gateway.wiring.data_path import DataPath
 from gateway.wiring.facade import routers
 from gateway.wiring.ground import Ground
+from gateway.wiring.observability import Observability
 from gateway.wiring.services import Services
 from gateway.wiring.tools import own_tools
 from registry.core.version import VERSION
@@ -44,14 +45,18 @@ class Application:
         self.url = ground.url
         self.database = ground.database
         self._services = services = Services.make(ground)
-        self._authenticator = Authenticator(ground.database, services.identity, ground.events, ground.clock)
+        self._authenticator = Authenticator(
+            ground.database, services.identity, ground.events, ground.clock, [services.oauth]
+        )
         self.path = DataPath(ground, services, self._authenticator)
         self.path.offer(own_tools(ground, services, self.path))
         self._sockets = HealthSockets(ground.database, self._authenticator, ground.hosts, ground.clock, ground.events)
         self._background = Background(ground, services, self.path)
+        self._observability = Observability(self.path)
         self._ready = False
         api = create_api(
-            routers(ground, services, self.path, self._authenticator, lambda: self._ready), version=VERSION
+            routers(ground, services, self.path, self._authenticator, self._observability, lambda: self._ready),
+            version=VERSION,
         )
         self._api = behind_edge(api, settings, host)
 
@@ -73,6 +78,7 @@ class Application:
     async def start(self) -> None:
         await self.path.start()
         self._background.start()
+        self._observability.start()
         self._ready = True
 
     def drain(self) -> None:
@@ -86,6 +92,7 @@ class Application:
         await self._sockets.stop()
         await self._background.stop()
         await self.path.stop()
+        await self._observability.stop()
         await self._authenticator.close()
         await self.ground.egress.close()
         await self.database.close()

@@ -14,6 +14,7 @@ from registry.health.monitoring import MANAGE, READ, MonitoringService
 from registry.health.service import HealthService, SystemHealth
 from registry.health.views import AlertDraft, AlertsView, AlertView, HealthMetrics, ServerHealthConfig, alert_view
 from registry.identity.principal import Principal
+from registry.servers.circuit import Circuits
 from registry.servers.health_config import Check, MaintenanceWindow
 from registry.servers.service import ServerService
 from registry.servers.views import ServerHealth
@@ -67,12 +68,18 @@ class Health(BaseModel):
 
 class HealthTools:
     def __init__(
-        self, database: Database, servers: ServerService, health: HealthService, monitoring: MonitoringService
+        self,
+        database: Database,
+        servers: ServerService,
+        health: HealthService,
+        monitoring: MonitoringService,
+        circuits: Circuits,
     ) -> None:
         self._database = database
         self._servers = servers
         self._health = health
         self._monitoring = monitoring
+        self._circuits = circuits
 
     def tools(self) -> list[Tool[Any]]:
         return [
@@ -153,7 +160,8 @@ class HealthTools:
 
     async def _get_server(self, principal: Principal, wanted: OneServer) -> ServerHealth:
         async with self._database.reading() as session:
-            return await self._monitoring.health(session, principal, wanted.server)
+            found = await self._monitoring.health(session, principal, wanted.server)
+        return found.model_copy(update={"circuit": self._circuits.circuit(found.server_id)})
 
     async def _metrics(self, principal: Principal, wanted: GetMetrics) -> HealthMetrics:
         start: datetime | None = wanted.start_time

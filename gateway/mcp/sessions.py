@@ -133,6 +133,9 @@ class LegacySessions:
         except TimeoutError:
             log.warning("that a session has ended will be told to other processes later")
 
+    def __len__(self) -> int:
+        return len(self._live)
+
     def in_use(self) -> list[LegacySession]:
         return list(self._live.values())
 
@@ -315,4 +318,4 @@ class LegacySessions:
         self._away_until = self._clock.monotonic() + RETRY_SECONDS
 
     def _now(self) -> float:
-        return self._clock.now().timestamp()
+        return self._clock.timestamp()

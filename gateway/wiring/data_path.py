@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from gateway.auth.challenge import Challenges
 from gateway.mcp.call import CallKeeping
 from gateway.mcp.caller import ToolCaller
 from gateway.mcp.catalog import Catalog
@@ -30,6 +31,7 @@ from gateway.mcp.sessions import LegacySessions
 from gateway.mcp.sse_clients import SseClients
 from gateway.mcp.tasks import TaskIds
 from gateway.mcp.upstream.check import Checker
+from gateway.mcp.upstream.concurrency import parse_concurrency
 from gateway.mcp.upstream.local import SLUG, LocalUpstream
 from gateway.mcp.upstream.manager import Upstreams
 from gateway.mcp.upstream.probe import Prober
@@ -52,6 +54,7 @@ from registry.servers.events import OffersChanged
 from registry.servers.upkeep import Upkeep
 from registry.sessions.redis import RedisSessions
 from registry.sessions.service import StoredSessions
+from registry.teams.events import TeamsChanged
 
 if TYPE_CHECKING:
     from gateway.auth.authenticator import Authenticator
@@ -59,6 +62,7 @@ if TYPE_CHECKING:
     from gateway.wiring.ground import Ground
     from gateway.wiring.services import Services
     from mcp_tools.explanation import Explanation
+    from registry.access.rule import AccessBook
     from registry.identity.principal import Principal
     from registry.servers.connection import Connection, ServerOffer
     from registry.sets.members import SetOffer
@@ -71,10 +75,14 @@ class _StoredOffers:
         self._database = ground.database
         self._servers = services.servers
         self._sets = services.sets
+        self._access = services.access
 
-    async def load(self, org_id: str | None) -> tuple[Sequence[ServerOffer], Sequence[SetOffer]]:
+    async def load(
+        self, org_id: str | None
+    ) -> tuple[Sequence[ServerOffer], Sequence[SetOffer], Mapping[str, AccessBook]]:
         async with self._database.reading() as session:
-            return await self._servers.catalog(session, org_id), await self._sets.catalog(session, org_id)
+            servers, sets = await self._servers.catalog(session, org_id), await self._sets.catalog(session, org_id)
+            return servers, sets, await self._access.books(session, org_id)
 
 
 class DataPath:
@@ -92,7 +100,8 @@ class DataPath:
     def _wire_catalog(self) -> None:
         ground, services, settings = self._ground, self._services, self._ground.settings
         database, clock = ground.database, ground.clock
-        self.upstreams = Upstreams(ground.egress, clock, stdio_user=settings.stdio_user)
+        concurrency = parse_concurrency(settings.concurrent_calls, settings.concurrency_limits)
+        self.upstreams = Upstreams(ground.egress, clock, stdio_user=settings.stdio_user, concurrency=concurrency)
         prober = Prober(self.upstreams, clock)
         self.discovery = Discovery(database, services.servers, prober)
         self.catalog = Catalog(
@@ -118,6 +127,7 @@ class DataPath:
         self._switch.on_stop(self._stop.end_calls)
         self.desk = Desk(Ledger(database, clock, services.audit), StoredTerms(database), clock)
         ground.events.subscribe(LimitsChanged, lambda _changed: self.desk.changed())
+        ground.events.subscribe(TeamsChanged, lambda _changed: self.desk.changed())
         self._rulebook = Rulebook(database, ground.events, clock)
         approvals = ApprovalDesk(database, clock, services.audit, Sealer(master, "approvals"), self._rulebook)
         self._approval = ApprovalPolicy(approvals, Sealer(master, "approval-states"))
@@ -152,7 +162,7 @@ class DataPath:
             approval=self._approval,
         )
         self.caller = ToolCaller(router)
-        self._sessions = LegacySessions(
+        self.sessions = LegacySessions(
             Sealer(master, "sessions"),
             Digester(master, "sessions"),
             clock,
@@ -162,10 +172,11 @@ class DataPath:
             on_watched=self.notices.watches_changed,
         )
         visits = Visits(settings.public_calls_per_minute if settings.rate_limits == "on" else None, clock)
-        handler = Handler(authenticator, router, self._sessions, visits)
-        self.mcp = McpEndpoint(handler, ground.hosts, settings.max_body_bytes, ground.addresses.of)
+        handler = Handler(authenticator, router, self.sessions, visits)
+        challenges = Challenges(ground.origin)
+        self.mcp = McpEndpoint(handler, ground.hosts, settings.max_body_bytes, ground.addresses.of, challenges)
         self.sse_clients = SseClients(handler, router.attended)
-        self.sse = McpEndpoint(self.sse_clients, ground.hosts, settings.max_body_bytes, ground.addresses.of)
+        self.sse = McpEndpoint(self.sse_clients, ground.hosts, settings.max_body_bytes, ground.addresses.of, challenges)
 
     def _rate_limits(self) -> list[RatePolicy]:
         settings, clock = self._ground.settings, self._ground.clock
@@ -208,7 +219,7 @@ class DataPath:
         await self._changes.start()
         await self._refresh.start()
         self._upkeep.start()
-        self._sessions.start()
+        self.sessions.start()
         await self.desk.start()
         self.recorder.start()
         self.flights.start()
@@ -227,7 +238,7 @@ class DataPath:
         await self._refresh.stop()
         await self._watches.stop()
         await self.flights.stop()
-        await self._sessions.stop()
+        await self.sessions.stop()
         await self.upstreams.close()
         await self.desk.stop()
         await self.recorder.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from registry.access import models as access
 from registry.approvals import models as approvals
 from registry.audit import models as audit
 from registry.budgets import models as budgets
@@ -11,14 +12,17 @@ from registry.emergency import models as emergency
 from registry.health import models as health
 from registry.identity import models as identity
 from registry.notifications import models as notifications
+from registry.oauth import models as oauth
 from registry.pins import models as pins
 from registry.servers import changes, prices
 from registry.servers import models as servers
 from registry.sessions import models as sessions
 from registry.sets import models as sets
+from registry.teams import models as teams
 from registry.usage import models as usage
 
 MODULES = (
+    access,
     approvals,
     audit,
     budgets,
@@ -30,11 +34,13 @@ MODULES = (
     leases,
     notifications,
     outbox,
+    oauth,
     pins,
     prices,
     servers,
     sessions,
     sets,
+    teams,
     usage,
 )
 metadata = Base.metadata

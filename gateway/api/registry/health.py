@@ -18,6 +18,7 @@ from registry.health.service import HealthService, SystemHealth
 from registry.health.views import AlertDraft, AlertsView, AlertView, HealthMetrics, ServerHealthConfig, alert_view
 from registry.notifications.configs import ChannelType
 from registry.notifications.service import ChannelView, NotificationService, channel_view
+from registry.servers.circuit import Circuits
 from registry.servers.health_config import Check, MaintenanceWindow
 from registry.servers.views import ServerHealth
 
@@ -90,12 +91,13 @@ def system_router(front: Front, health: HealthService) -> APIRouter:
     return api
 
 
-def router(front: Front, monitoring: MonitoringService) -> APIRouter:
+def router(front: Front, monitoring: MonitoringService, circuits: Circuits) -> APIRouter:
     api = front.router(tags=["Health"], limit=HEALTH)
 
     @api.get("/v1/mcp/servers/{server_id}/health")
     async def get_server_health(server_id: str, session: Session, caller: Caller) -> ServerHealth:
-        return await monitoring.health(session, caller, server_id)
+        found = await monitoring.health(session, caller, server_id)
+        return found.model_copy(update={"circuit": circuits.circuit(found.server_id)})
 
     @api.get("/v1/mcp/servers/{server_id}/health/config")
     async def get_health_config(server_id: str, session: Session, caller: Caller) -> ServerHealthConfig:

@@ -29,6 +29,7 @@ class Attempt:
         bytes_in, bytes_out: of the request, and of the answer when it has ended.
         cost_usd: what it costs; set by the budget policy, for the record.
         budget: what it has reserved; the budget policy's own.
+        sent: the server may have seen it, as far as is known when it ends.
     """
 
     principal: Principal
@@ -42,6 +43,7 @@ class Attempt:
     bytes_out: int = 0
     cost_usd: float = 0.0
     budget: list[Any] | None = None
+    sent: bool = True
 
     @property
     def is_emergency(self) -> bool:
