@@ -25,7 +25,7 @@ from gateway.mcp.uri_templates import UriTemplate
 from registry.access.rule import AccessBook
 from registry.identity.permissions import PUBLIC
 from registry.identity.principal import Principal
-from registry.servers.names import URI_SEPARATOR, prefixed, prefixed_uri
+from registry.servers.names import prefixed, prefixed_uri, split_uri
 from registry.sets.resolve import resolve
 
 if TYPE_CHECKING:
@@ -148,10 +148,10 @@ class View:
         return found if found is not None and self.may_use("resource", found[0].slug, found[1]) else None
 
     def _find_unlisted(self, uri: str) -> tuple[ServerEntry, str] | None:
-        head, plus, rest = uri.partition(URI_SEPARATOR)
-        for server in self.servers:
-            if plus and server.slug == head:
-                return server, rest
+        split = split_uri(uri)
+        named = [server for server in self.servers if split is not None and server.slug == split[0]]
+        if split is not None and named:
+            return named[0], split[1]
         matched = {entry.server.id: entry for template, entry in self._template_matchers() if template.matches(uri)}
         if len(matched) == 1:
             return next(iter(matched.values())).server, uri
@@ -160,17 +160,18 @@ class View:
 
     def _find_in_set(self, uri: str, curated: SetOffer) -> tuple[ServerEntry, str] | None:
         """A set shows nothing but what is in it: an unlisted resource must be of one of its templates."""
-        head, plus, _ = uri.partition(URI_SEPARATOR)
-        begins = head + plus if plus and any(member.server == head for member in curated.members) else ""
+        split = split_uri(uri)
+        if split is not None and not any(member.server == split[0] for member in curated.members):
+            split = None
         matched = {
             entry.server.id: entry
             for template, entry in self._template_matchers()
-            if entry.exposed.startswith(begins) and template.matches(uri)
+            if (split is None or _slug_of(entry.exposed) == split[0]) and template.matches(uri)
         }
         if len(matched) != 1:
             return None
         entry = next(iter(matched.values()))
-        return entry.server, uri if entry.exposed == entry.name else uri.removeprefix(begins)
+        return entry.server, uri if split is None or entry.exposed == entry.name else split[1]
 
     def fingerprint(self, kind: Kind) -> bytes:
         """Changes exactly when the list changes."""
@@ -182,8 +183,19 @@ class View:
     def _paged(self, kind: Kind) -> _Pages:
         pages = self._pages.get(kind)
         if pages is None:
-            pages = self._pages[kind] = _paginate(kind, list(self.entries[kind].values()), self.ttl_ms)
+            pages = self._pages[kind] = _paginate(kind, list(self.entries[kind].values()), self.ttl_ms, self._ui_of)
         return pages
+
+    def _ui_of(self, entry: Entry) -> str | None:
+        """The URI here of the resource that shows a tool's results, where it is not the server's own."""
+        own = entry.shown.ui
+        if own is None or self.single is not None:
+            return None
+        for listed in self.entries["resource"].values():
+            if listed.name == own and listed.server is entry.server:
+                return listed.exposed
+        # Such a resource need not be listed to be read; a set shows nothing but what is in it.
+        return None if self.curated is not None else prefixed_uri(entry.server.slug, own)
 
     def page(self, kind: Kind, cursor: str | None, *, modern: bool) -> bytes:
         """The JSON of a list result.
@@ -445,6 +457,12 @@ def _visible(
     return principal.may(definition.permission) and principal.may_use(prefixed(server.slug, definition.name))
 
 
+def _slug_of(uri: str) -> str | None:
+    """What a URI begins with that may be a server's slug."""
+    split = split_uri(uri)
+    return None if split is None else split[0]
+
+
 def _shared_uris(servers: Sequence[ServerEntry]) -> set[str]:
     """The URIs that need their server's prefix: those of several servers, and those that look as if they had one."""
     slugs = {server.slug for server in servers}
@@ -453,13 +471,12 @@ def _shared_uris(servers: Sequence[ServerEntry]) -> set[str]:
     for server in servers:
         for definition in server.definitions:
             if definition.kind in ("resource", "template"):
-                head, plus, _ = definition.name.partition("+")
-                disguised = bool(plus) and head in slugs
+                disguised = _slug_of(definition.name) in slugs
                 (shared if disguised or definition.name in seen else seen).add(definition.name)
     return shared
 
 
-def _paginate(kind: Kind, entries: list[Entry], ttl_ms: int) -> _Pages:
+def _paginate(kind: Kind, entries: list[Entry], ttl_ms: int, ui_of: Callable[[Entry], str | None]) -> _Pages:
     key = _RESULT_KEYS[kind]
     legacy: list[bytes] = []
     modern: list[bytes] = []
@@ -470,7 +487,7 @@ def _paginate(kind: Kind, entries: list[Entry], ttl_ms: int) -> _Pages:
         cursor = b',"nextCursor":' + encode(_cursor(page[-1].exposed)) if more else b""
         last_names.append(page[-1].exposed if page else "")
         for made, era in ((legacy, False), (modern, True)):
-            items = b",".join(entry.shown.listed(entry.exposed, modern=era) for entry in page)
+            items = b",".join(entry.shown.listed(entry.exposed, modern=era, ui=ui_of(entry)) for entry in page)
             tail = b',"resultType":"complete","ttlMs":%d,"cacheScope":"private"' % ttl_ms if era else b""
             made.append(b'{"%b":[%b]%b%b}' % (key.encode(), items, cursor, tail))
     return _Pages(tuple(legacy), tuple(modern), tuple(last_names))

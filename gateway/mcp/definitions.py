@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from gateway.mcp.apps import shown_as, shown_by
 from gateway.mcp.envelope import UNREADABLE, encode
 from gateway.mcp.headers import invalid_param_headers, param_headers
 
@@ -35,9 +36,12 @@ class Definition:
     Args:
         fields: the definition's members, each as JSON.
         permission: needed to see and use it, beside those for its kind.
+
+    Attributes:
+        ui: the URI of the resource that shows a tool's results.
     """
 
-    __slots__ = ("fields", "hints", "kind", "name", "param_headers", "permission")
+    __slots__ = ("fields", "hints", "kind", "name", "param_headers", "permission", "ui")
 
     def __init__(self, kind: Kind, name: str, fields: dict[str, msgspec.Raw], *, permission: str | None = None) -> None:
         self.kind: Kind = kind
@@ -46,10 +50,15 @@ class Definition:
         self.permission = permission
         self.hints = _hints(fields) if kind == "tool" else ToolHints()
         self.param_headers = param_headers(_schema(fields)) if kind == "tool" else {}
+        self.ui = shown_by(fields) if kind == "tool" else None
 
-    def listed(self, exposed: str, *, modern: bool) -> bytes:
-        """The definition as a list shows it, under the name that callers use."""
-        fields = dict(self.fields)
+    def listed(self, exposed: str, *, modern: bool, ui: str | None = None) -> bytes:
+        """The definition as a list shows it, under the name that callers use.
+
+        Args:
+            ui: what callers know `self.ui` by, where that is another URI.
+        """
+        fields = dict(self.fields if ui is None else shown_as(self.fields, ui))
         fields[_NAME_FIELD[self.kind]] = msgspec.Raw(encode(exposed))
         if not modern and self.kind == "tool" and not _object_rooted(fields.get("outputSchema")):
             fields.pop("outputSchema", None)

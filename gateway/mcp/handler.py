@@ -18,6 +18,7 @@ from gateway.mcp.envelope import UNREADABLE, Message, Params, ProtocolError, enc
 from gateway.mcp.policies.permission import ScopeMissing
 from gateway.mcp.request import Request
 from gateway.mcp.router import Router, initialize_result
+from gateway.mcp.streams import Streams, TooManyStreams
 from gateway.mcp.upstream.port import Answer
 from gateway.mcp.visits import TooManyVisits
 
@@ -89,9 +90,17 @@ def address_of(path: str) -> Address | None:
 
 
 class Handler:
-    def __init__(self, authenticator: Authenticator, router: Router, sessions: LegacySessions, visits: Visits) -> None:
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        router: Router,
+        sessions: LegacySessions,
+        streams: Streams,
+        visits: Visits,
+    ) -> None:
         self._authenticator = authenticator
         self._router = router
+        self._streams = streams
         self._sessions = sessions
         self._visits = visits
 
@@ -279,9 +288,12 @@ class Handler:
             await self._sessions.end(session)
             return Answer(status=204)
         again = session.replay.resume(given.last_event_id) if given.last_event_id else None
-        if again is not None:
-            return Answer(stream=self._router.attended(principal, receive, again))
-        return self._router.listen(principal, view, session, receive)
+        try:
+            if again is not None:
+                return Answer(stream=self._streams.open(principal, receive, again, session))
+            return self._router.listen(principal, view, session, receive)
+        except TooManyStreams as error:
+            return _refused(b"", error, modern=False)
 
 
 def _meta_of(params: Params) -> Meta:

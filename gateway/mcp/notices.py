@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from gateway.mcp import envelope, protocol, sse
-from gateway.mcp.envelope import Params, ProtocolError, encode, object_param
+from gateway.mcp import envelope, protocol, sse, translate
+from gateway.mcp.envelope import Params, ProtocolError, decode_params, encode
+from gateway.mcp.subscription import ACKNOWLEDGED, LIST_CHANGED, RESOURCE_UPDATED
 
 if TYPE_CHECKING:
     from gateway.mcp.catalog import View
+    from gateway.mcp.task_notices import FollowedTasks
     from registry.servers.connection import Kind
 
 KEEP_ALIVE_SECONDS = 15.0
@@ -25,12 +28,6 @@ MAX_WAITING = 64
 MAX_SUBSCRIPTIONS = 1000
 """Resources that one stream may watch."""
 
-RESOURCE_UPDATED = "notifications/resources/updated"
-LIST_CHANGED = {
-    "toolsListChanged": "notifications/tools/list_changed",
-    "promptsListChanged": "notifications/prompts/list_changed",
-    "resourcesListChanged": "notifications/resources/list_changed",
-}
 _KINDS: dict[str, tuple[Kind, ...]] = {
     "notifications/tools/list_changed": ("tool",),
     "notifications/prompts/list_changed": ("prompt",),
@@ -81,29 +78,30 @@ class Listener:
             fingerprint = self._fingerprint(method)
             if fingerprint != self._seen[method]:
                 self._seen[method] = fingerprint
-                self._put(method, {})
+                self.put(method, {})
 
     def resource_updated(self, server_id: str, uri: str) -> None:
         known = self.watched.get((server_id, uri))
         if known is not None:
-            self._put(RESOURCE_UPDATED, {"uri": msgspec.Raw(encode(known))})
+            self.put(RESOURCE_UPDATED, {"uri": msgspec.Raw(encode(known))})
 
     def end(self) -> None:
         while self.queue.full():
             self.queue.get_nowait()
         self.queue.put_nowait(None)
 
-    def _fingerprint(self, method: str) -> tuple[bytes, ...]:
-        view = self._current()
-        return () if view is None else tuple(view.fingerprint(kind) for kind in _KINDS[method])
-
-    def _put(self, method: str, params: Params) -> None:
+    def put(self, method: str, params: Params) -> None:
+        """Tell the client; one that does not keep up is told no more."""
         if self._subscription is not None:
-            params = {**_subscription(self._subscription), **params}
+            params = {**params, "_meta": _subscribed_meta(self._subscription, params.get("_meta"))}
         try:
             self.queue.put_nowait(sse.frame(envelope.notification(method, params or None)))
         except asyncio.QueueFull:
             self.end()
+
+    def _fingerprint(self, method: str) -> tuple[bytes, ...]:
+        view = self._current()
+        return () if view is None else tuple(view.fingerprint(kind) for kind in _KINDS[method])
 
 
 class Notices:
@@ -159,26 +157,42 @@ class Notices:
         return self._events(listener, sse.KEEP_ALIVE)
 
     def listen(
-        self, org_id: str, current: Callable[[], View | None], identifier: bytes, params: Params
+        self,
+        org_id: str,
+        current: Callable[[], View | None],
+        identifier: bytes,
+        asked: Params,
+        tasks: FollowedTasks | None = None,
     ) -> AsyncIterator[bytes]:
         """A modern subscription: acknowledged with what it will really hear, ended by its empty result.
 
+        Args:
+            asked: what the client wants to hear of.
+            tasks: those that it wants to hear of.
+
         Raises:
-            ProtocolError: `notifications` is no object.
+            ProtocolError: it asks for what is no list, or too much.
         """
-        asked = object_param(params, "notifications")
         granted: dict[str, object] = {name: True for name in LIST_CHANGED if bytes(asked.get(name, b"")) == b"true"}
         methods = frozenset(LIST_CHANGED[name] for name in granted)
         watched = _watched(current(), asked)
         if watched:
             granted["resourceSubscriptions"] = list(watched.values())
-        acknowledgement = {**_subscription(identifier), "notifications": msgspec.Raw(encode(granted))}
-        first = sse.frame(envelope.notification("notifications/subscriptions/acknowledged", acknowledgement))
-        return self._subscribed(Listener(org_id, current, methods, watched, identifier), first, identifier)
+        return self._subscribed(Listener(org_id, current, methods, watched, identifier), granted, identifier, tasks)
 
-    async def _subscribed(self, listener: Listener, first: bytes, identifier: bytes) -> AsyncIterator[bytes]:
-        async for event in self._events(listener, first):
-            yield event
+    async def _subscribed(
+        self, listener: Listener, granted: dict[str, object], identifier: bytes, tasks: FollowedTasks | None
+    ) -> AsyncIterator[bytes]:
+        async with tasks.told_to(listener.put) if tasks is not None else nullcontext(()) as followed:
+            agreed = {**granted, "taskIds": followed} if followed else granted
+            acknowledgement = {**_subscription(identifier), "notifications": msgspec.Raw(encode(agreed))}
+            first = sse.frame(envelope.notification(ACKNOWLEDGED, acknowledgement))
+            events = self._events(listener, first)
+            try:
+                async for event in events:
+                    yield event
+            finally:
+                await translate.close(events)
         ending = encode({"resultType": "complete", **_subscription(identifier)})
         yield sse.frame(envelope.result(identifier, ending))
 
@@ -222,6 +236,11 @@ def _watched(view: View | None, asked: Params) -> dict[tuple[str, str], str]:
     if len(uris) > MAX_SUBSCRIPTIONS:
         raise ProtocolError(protocol.INVALID_PARAMS, f"More than {MAX_SUBSCRIPTIONS} resources cannot be watched.")
     return {place: uri for uri in uris if (place := watchable(view, uri)) is not None}
+
+
+def _subscribed_meta(identifier: bytes, given: msgspec.Raw | None) -> msgspec.Raw:
+    own = {protocol.META_SUBSCRIPTION: msgspec.Raw(identifier)}
+    return msgspec.Raw(encode({**(decode_params(given) if given is not None else {}), **own}))
 
 
 def _subscription(identifier: bytes) -> Params:

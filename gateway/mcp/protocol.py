@@ -19,6 +19,9 @@ META_CLIENT_INFO: Final = META + "clientInfo"
 META_LOG_LEVEL: Final = META + "logLevel"
 META_SERVER_INFO: Final = META + "serverInfo"
 META_SUBSCRIPTION: Final = META + "subscriptionId"
+TASKS: Final = META + "tasks"
+APPS: Final = META + "ui"
+"""Extensions; the second is MCP Apps."""
 
 # JSON-RPC
 PARSE_ERROR: Final = -32700

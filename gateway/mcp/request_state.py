@@ -12,6 +12,8 @@ import msgspec
 
 from gateway.mcp import protocol, sse, translate
 from gateway.mcp.envelope import Message, Params, ProtocolError, decode_message, decode_params, decode_text, encode
+from gateway.mcp.upstream.pool import ConnectionFailed
+from gateway.mcp.upstream.port import OutcomeUnknown
 from registry.core.security import SealBroken, Sealer
 
 if TYPE_CHECKING:
@@ -22,6 +24,11 @@ if TYPE_CHECKING:
 
 LIFETIME_SECONDS = 600
 MARK = b'"input_required"'
+_ASKING = (MARK, b'"inputRequests"', b'"requestState"')
+HEAD = 64 * 1024
+"""Bytes of a large answer in which it shows whether it asks for something: an answer that does has little else."""
+MOST_ASKED = 4 * 1024 * 1024
+"""Largest answer that asks for something: as much as a client could send back."""
 
 
 class _State(msgspec.Struct, array_like=True):
@@ -62,6 +69,28 @@ class RequestStates:
         elif MARK in answer.body:
             answer.body = self._sealed(decode_message(answer.body), outgoing, server_id) or answer.body
 
+    async def hold(self, answer: Answer, outgoing: Outgoing, server: str) -> None:
+        """Make a large answer a whole one if it asks a modern client for input, so that it can be sealed.
+
+        Args:
+            server: its slug.
+
+        Raises:
+            OutcomeUnknown: it is too large for that, or its connection was lost.
+        """
+        stream = answer.stream
+        if not outgoing.modern or not answer.large or stream is None:
+            return
+        head = await _read(stream, HEAD, server)
+        if not any(word in head for word in _ASKING):
+            answer.stream = _joined(head, stream)
+            return
+        body = head + await _read(stream, MOST_ASKED - len(head), server)
+        await translate.close(stream)
+        if len(body) > MOST_ASKED:
+            raise OutcomeUnknown(server, f"what it asks its client for is larger than {MOST_ASKED} bytes")
+        answer.body, answer.stream, answer.large = body, None, False
+
     async def _sealed_events(
         self, stream: AsyncIterator[bytes], outgoing: Outgoing, server_id: str
     ) -> AsyncIterator[bytes]:
@@ -90,6 +119,33 @@ class RequestStates:
         sealed = self._sealer.seal(msgspec.json.encode(inner), _place(outgoing, server_id))
         result["requestState"] = msgspec.Raw(encode(sealed))
         return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (bytes(message.id), encode(result))
+
+
+async def _read(stream: AsyncIterator[bytes], most: int, server: str) -> bytes:
+    """The stream's next pieces, until there are more than so many bytes, or it has ended."""
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        async for piece in stream:
+            pieces.append(piece)
+            size += len(piece)
+            if size > most:
+                break
+    except ConnectionFailed as error:
+        raise OutcomeUnknown(server, str(error)) from None
+    except BaseException:
+        await translate.close(stream)
+        raise
+    return b"".join(pieces)
+
+
+async def _joined(head: bytes, stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    try:
+        yield head
+        async for piece in stream:
+            yield piece
+    finally:
+        await translate.close(stream)
 
 
 def _place(outgoing: Outgoing, server_id: str) -> str:

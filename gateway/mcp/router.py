@@ -7,8 +7,7 @@ recorded; everything between the first policy and the record is here, in order.
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, cast
@@ -20,7 +19,7 @@ from gateway.mcp.call import CallKeeping, CallUnderWay
 from gateway.mcp.catalog import LIST_KEYS, Entry, ServerEntry, View
 from gateway.mcp.durable import durably
 from gateway.mcp.envelope import UNREADABLE, Params, ProtocolError, encode, object_param, text_param
-from gateway.mcp.flights import ClientGone, Flight, Receive
+from gateway.mcp.flights import Flight, Receive
 from gateway.mcp.log_levels import LEVELS
 from gateway.mcp.notices import MAX_SUBSCRIPTIONS, watchable
 from gateway.mcp.policies.approval import Asked
@@ -30,6 +29,7 @@ from gateway.mcp.policies.policy import Attempt
 from gateway.mcp.rounds import request_in_rounds
 from gateway.mcp.tasks import EXTENSION as TASKS_EXTENSION
 from gateway.mcp.tasks import METHODS as TASK_METHODS
+from gateway.mcp.tasks import needs_extension
 from gateway.mcp.upstream.port import Answer, NotSent, OutcomeUnknown, Outgoing, UpstreamFailure
 from gateway.mcp.upstream.probe import whole
 from registry.core.version import VERSION
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from gateway.mcp.request import Request
     from gateway.mcp.request_state import RequestStates
     from gateway.mcp.session import LegacySession
+    from gateway.mcp.streams import Streams
+    from gateway.mcp.task_notices import TaskNotices
     from gateway.mcp.tasks import TaskIds
     from gateway.mcp.upstream.manager import Upstreams
     from registry.identity.principal import Principal
@@ -58,8 +60,10 @@ class Router:
         upstreams: Upstreams,
         keeping: CallKeeping,
         notices: Notices,
+        streams: Streams,
         states: RequestStates,
         tasks: TaskIds,
+        task_notices: TaskNotices,
         sizes: SizePolicy,
         approval: ApprovalPolicy,
     ) -> None:
@@ -67,8 +71,10 @@ class Router:
         self._upstreams = upstreams
         self._keeping = keeping
         self._notices = notices
+        self._streams = streams
         self._states = states
         self._tasks = tasks
+        self._task_notices = task_notices
         self._sizes = sizes
         self._approval = approval
 
@@ -93,8 +99,10 @@ class Router:
             return Answer(body=envelope.result(request.id, discover_result(request.view)))
         if request.modern and method == "subscriptions/listen":
             current = self._current(request.principal, request.view)
-            events = self._notices.listen(request.principal.org_id, current, request.id, request.params)
-            return Answer(stream=self.attended(request.principal, request.receive, events))
+            asked = object_param(request.params, "notifications")
+            tasks = self._task_notices.wanted(request, asked)
+            events = self._notices.listen(request.principal.org_id, current, request.id, asked, tasks)
+            return Answer(stream=self._streams.open(request.principal, request.receive, events))
         if method == "completion/complete":
             return await self._complete(request)
         if request.modern and method in TASK_METHODS:
@@ -108,30 +116,15 @@ class Router:
         raise ProtocolError(protocol.METHOD_NOT_FOUND, f"Method {method!r} is not supported here.")
 
     def listen(self, principal: Principal, view: View, session: LegacySession, receive: Receive | None) -> Answer:
-        """A legacy client's GET stream."""
+        """A legacy client's GET stream. Raises `TooManyStreams`."""
         current = self._current(principal, view)
         events = self._notices.stream(principal.org_id, current, session.subscriptions, session.listed)
-        return Answer(stream=self.attended(principal, receive, events))
+        return Answer(stream=self._streams.open(principal, receive, events, session))
 
     def _current(self, principal: Principal, view: View) -> Callable[[], View | None]:
         """What the caller sees at this address now, whenever it is asked."""
         slug = view.single.slug if view.single is not None else view.curated.slug if view.curated is not None else None
         return lambda: self.catalog.of(principal.org_id).view(slug, principal, curated=view.curated is not None)
-
-    async def attended(
-        self, principal: Principal, receive: Receive | None, events: AsyncIterator[bytes]
-    ) -> AsyncIterator[bytes]:
-        """A stream without a deadline of its own, ended when its client goes away."""
-        flight = Flight(receive, principal.org_id, math.inf, ClientGone)
-        self._keeping.flights.take_off(flight)
-        try:
-            async for event in events:
-                yield event
-        except asyncio.CancelledError as error:
-            raise (flight.reason() or error) from None
-        finally:
-            self._keeping.flights.land(flight)
-            await translate.close(events)
 
     # -- calls
 
@@ -206,6 +199,8 @@ class Router:
                 raise
             self._keeping.recheck(attempt)
             answer = await self._ask(request, server, outgoing)
+        if answer.large:
+            await self._states.hold(answer, outgoing, server.slug)
         self._states.seal(answer, outgoing, server.id)
         self._tasks.seal(answer, request.principal, server.id)
         return answer
@@ -248,12 +243,7 @@ class Router:
         if not request.principal.may("mcp:tools:call"):
             raise ProtocolError(protocol.INVALID_REQUEST, "This needs the permission mcp:tools:call.", status=403)
         if TASKS_EXTENSION not in request.capabilities:
-            raise ProtocolError(
-                protocol.MISSING_CAPABILITY,
-                "A client that uses tasks must declare their extension.",
-                data={"requiredCapabilities": msgspec.Raw(b'{"extensions":{"%b":{}}}' % TASKS_EXTENSION)},
-                status=400,
-            )
+            raise needs_extension()
         sealed = text_param(request.params, "taskId")
         if request.headers.name is not None and headers.decode_value(request.headers.name) != sealed:
             raise ProtocolError(protocol.HEADER_MISMATCH, "Mcp-Name must equal the task id in the body.", status=400)
@@ -268,21 +258,21 @@ class Router:
 
     async def _relay(self, request: Request, server: ServerEntry, params: Params, name: str | None) -> Answer:
         """Pass on a request that is no call: nothing is paid or recorded for it."""
+        method = request.message.method
+        outgoing = _outgoing(request, server, method, params, name)
         flight = Flight(
             request.receive,
             request.principal.org_id,
             monotonic() + server.connection.deadlines.first_byte,
-            lambda: OutcomeUnknown(server.slug, "it did not answer within its deadline"),
+            lambda: outgoing.late(server.slug),
             stoppable=True,
         )
-        method = request.message.method
         guard = self._upstreams.guard(server.connection)
         if guard is not None:
             guard.breaker.check()
         self._keeping.recheck(Attempt(request.principal, method, method, server, None, request.params))
         self._keeping.flights.take_off(flight)
         try:
-            outgoing = _outgoing(request, server, method, params, name)
             answer = await self._upstreams.get(server.connection).request(outgoing)
             if answer.stream is None:
                 return answer

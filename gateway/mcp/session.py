@@ -86,6 +86,7 @@ class LegacySession:
         "replay",
         "restored",
         "seen_at",
+        "streams",
         "subject",
         "subscriptions",
         "upstream_ids",
@@ -121,6 +122,8 @@ class LegacySession:
         self.calls: dict[bytes, tuple[Flight, ...]] = {}
         """Calls under way by request id, for `notifications/cancelled`; some clients use one id twice."""
         self._arrived: dict[bytes, bool] = {}
+        self.streams: set[Flight] = set()
+        """Open streams that belong to no call."""
         self.log_level: str | None = None
         """Servers are told when they are next asked something."""
         self.levels_sent: dict[str, str] = {}
@@ -252,8 +255,11 @@ class LegacySession:
             self._leave(identifier, b"{}")
 
     def give_up_all(self) -> None:
-        for identifier in list(self.calls):
+        """The session is over: end its calls and streams."""
+        for identifier in {*self.calls, *self._arrived}:
             self.give_up(identifier)
+        for stream in list(self.streams):
+            stream.end(ClientGone())
 
     def tidy(self) -> None:
         """Drop what was left for others before the last time that this was called."""

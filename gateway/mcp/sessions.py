@@ -180,7 +180,7 @@ class LegacySessions:
         now = self._now()
         for session in list(self._by_key.values()):
             session.tidy()
-            if session.used or session.calls:
+            if session.used or session.calls or session.streams:
                 session.used = False
                 session.expires = now + self._idle_seconds
                 if now - session.renewed >= self._idle_seconds / RENEWALS:
@@ -308,7 +308,7 @@ class LegacySessions:
 
     def _forget_one(self) -> None:
         for session in self._live.values():
-            if not session.calls:
+            if not session.calls and not session.streams:
                 # Its servers keep its sessions: it comes back from its record, or is in use in another process.
                 self._forget(session, ended=False)
                 return

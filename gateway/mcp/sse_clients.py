@@ -20,6 +20,7 @@ from gateway.mcp import envelope, protocol, sse, translate
 from gateway.mcp.envelope import ProtocolError
 from gateway.mcp.flights import ClientGone
 from gateway.mcp.handler import Address, Handler, address_of, too_many
+from gateway.mcp.streams import Streams, TooManyStreams
 from gateway.mcp.upstream.port import Answer
 from gateway.mcp.visits import TooManyVisits
 from registry.core.errors import GatehouseError
@@ -91,19 +92,11 @@ class _Stream:
 
 
 class SseClients:
-    """Answers exchanges of this transport.
+    """Answers exchanges of this transport."""
 
-    Args:
-        attended: follows a stream of events until its client goes away; see `Router.attended`.
-    """
-
-    def __init__(
-        self,
-        handler: Handler,
-        attended: Callable[[Principal, Receive | None, AsyncIterator[bytes]], AsyncIterator[bytes]],
-    ) -> None:
+    def __init__(self, handler: Handler, open_streams: Streams) -> None:
         self._handler = handler
-        self._attended = attended
+        self._open_streams = open_streams
         self._streams: dict[str, _Stream] = {}
 
     def __len__(self) -> int:
@@ -148,8 +141,13 @@ class SseClients:
         if len(self._streams) >= MAX_STREAMS:
             return _refused(503, "Too many event streams are open: use the streamable HTTP address, /mcp.")
         identifier = secrets.token_urlsafe(32)
-        stream = self._streams[identifier] = _Stream(principal, endpoint)
-        return Answer(stream=self._attended(principal, receive, self._events(identifier, stream)))
+        stream = _Stream(principal, endpoint)
+        try:
+            events = self._open_streams.open(principal, receive, self._events(identifier, stream))
+        except TooManyStreams as error:
+            return Answer(status=429, body=envelope.error(b"", error))
+        self._streams[identifier] = stream
+        return Answer(stream=events)
 
     async def _events(self, identifier: str, stream: _Stream) -> AsyncIterator[bytes]:
         try:

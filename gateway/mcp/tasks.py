@@ -23,9 +23,19 @@ if TYPE_CHECKING:
     from gateway.mcp.upstream.port import Answer
     from registry.identity.principal import Principal
 
-EXTENSION = b"io.modelcontextprotocol/tasks"
+EXTENSION = protocol.TASKS.encode()
 METHODS = frozenset({"tasks/get", "tasks/update", "tasks/cancel"})
 _MARK = b'"taskId"'
+
+
+def needs_extension() -> ProtocolError:
+    """What a client is told that uses tasks without having said that it knows them."""
+    return ProtocolError(
+        protocol.MISSING_CAPABILITY,
+        "A client that uses tasks must declare their extension.",
+        data={"requiredCapabilities": msgspec.Raw(b'{"extensions":{"%b":{}}}' % EXTENSION)},
+        status=400,
+    )
 
 
 class _Task(msgspec.Struct, array_like=True):

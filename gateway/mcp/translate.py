@@ -12,7 +12,7 @@ from contextlib import suppress
 import msgspec
 
 from gateway.mcp import protocol
-from gateway.mcp.envelope import Message, Params, decode_error, decode_params, decode_text, encode
+from gateway.mcp.envelope import Message, Params, decode_error, decode_params, decode_text, encode, object_param
 from registry.core.version import VERSION
 
 _CACHED = frozenset({"resources/read"})
@@ -109,11 +109,14 @@ def to_legacy(identifier: bytes) -> Rewrite:
 
 
 def legacy_capabilities(capabilities: bytes) -> bytes:
-    """A client's capabilities as a legacy server knows them: that era has no extensions."""
+    """A client's capabilities as a legacy server knows them: of the extensions, that era has only MCP Apps."""
     if b'"extensions"' not in capabilities:
         return capabilities
     fields = decode_params(msgspec.Raw(capabilities))
-    fields.pop("extensions", None)
+    extensions = object_param(fields, "extensions")
+    del fields["extensions"]
+    if protocol.APPS in extensions:
+        fields["extensions"] = msgspec.Raw(encode({protocol.APPS: extensions[protocol.APPS]}))
     return encode(fields)
 
 

@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from gateway.mcp.envelope import Message, ProtocolError
-from gateway.mcp.notices import RESOURCE_UPDATED
+from gateway.mcp.subscription import RESOURCE_UPDATED
 
 if TYPE_CHECKING:
     from gateway.mcp.catalog import Catalog, ServerEntry

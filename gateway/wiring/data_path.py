@@ -29,6 +29,8 @@ from gateway.mcp.request_state import RequestStates
 from gateway.mcp.router import Router
 from gateway.mcp.sessions import LegacySessions
 from gateway.mcp.sse_clients import SseClients
+from gateway.mcp.streams import Streams
+from gateway.mcp.task_notices import TaskNotices
 from gateway.mcp.tasks import TaskIds
 from gateway.mcp.upstream.check import Checker
 from gateway.mcp.upstream.concurrency import parse_concurrency
@@ -151,13 +153,17 @@ class DataPath:
     def _wire_endpoints(self, authenticator: Authenticator) -> None:
         ground, settings = self._ground, self._ground.settings
         clock, master = ground.clock, ground.master
+        streams = Streams(self.flights, settings.max_streams_per_caller)
+        tasks = TaskIds(Digester(master, "tasks"))
         router = Router(
             catalog=self.catalog,
             upstreams=self.upstreams,
             keeping=CallKeeping(self._policies, self.recorder, self.flights, clock, self._stop.recheck),
             notices=self.notices,
+            streams=streams,
             states=RequestStates(Sealer(master, "request-states"), clock),
-            tasks=TaskIds(Digester(master, "tasks")),
+            tasks=tasks,
+            task_notices=TaskNotices(tasks, self.upstreams, clock),
             sizes=self._sizes,
             approval=self._approval,
         )
@@ -172,10 +178,10 @@ class DataPath:
             on_watched=self.notices.watches_changed,
         )
         visits = Visits(settings.public_calls_per_minute if settings.rate_limits == "on" else None, clock)
-        handler = Handler(authenticator, router, self.sessions, visits)
+        handler = Handler(authenticator, router, self.sessions, streams, visits)
         challenges = Challenges(ground.origin)
         self.mcp = McpEndpoint(handler, ground.hosts, settings.max_body_bytes, ground.addresses.of, challenges)
-        self.sse_clients = SseClients(handler, router.attended)
+        self.sse_clients = SseClients(handler, streams)
         self.sse = McpEndpoint(self.sse_clients, ground.hosts, settings.max_body_bytes, ground.addresses.of, challenges)
 
     def _rate_limits(self) -> list[RatePolicy]:

@@ -110,6 +110,8 @@ class Settings(BaseSettings):
     """and after so long in any case."""
     introspect_secret: SecretStr | None = None
     """Who sends it as `X-Introspect-Secret` may introspect every token."""
+    max_streams_per_caller: int = Field(default=2000, ge=0)
+    """Streams for notices that one key or user may have open in a process; 0: no limit."""
     session_idle_seconds: int = Field(default=24 * 3600, ge=60)
     """After so long without a request a client of the older revisions must initialize again."""
     catalog_ttl_seconds: int = Field(default=300, ge=1)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from registry.servers.connection import Kind
-from registry.servers.names import SEPARATOR, URI_SEPARATOR, prefixed, prefixed_uri
+from registry.servers.names import SEPARATOR, prefixed, prefixed_uri, split_uri
 from registry.sets.members import Choice, Member
 
 What = Literal["server", "tool", "resource", "prompt", "parameter"]
@@ -127,8 +127,8 @@ def _name(picked: Iterable[_Picked], slugs: set[str], missing: list[Missing]) ->
         first = chosen.get((item.kind, exposed))
         if first is not None and not is_uri:
             collisions.append(Collision(item.kind, exposed, first.server, item.server))
-        head, separator, _ = exposed.partition(URI_SEPARATOR if is_uri else SEPARATOR)
-        if first is not None or (separator and head in slugs):
+        head = _head(exposed, is_uri=is_uri)
+        if first is not None or head in slugs:
             exposed = (prefixed_uri if is_uri else prefixed)(item.server, exposed)
         if (item.kind, exposed) in chosen:
             # By the same server: no other has names that begin so.
@@ -137,3 +137,12 @@ def _name(picked: Iterable[_Picked], slugs: set[str], missing: list[Missing]) ->
             continue
         chosen[item.kind, exposed] = Chosen(item.server, item.kind, item.name, exposed, item.choice)
     return list(chosen.values()), collisions
+
+
+def _head(name: str, *, is_uri: bool) -> str | None:
+    """What a name begins with that may be a server's slug."""
+    if is_uri:
+        split = split_uri(name)
+        return None if split is None else split[0]
+    head, separator, _ = name.partition(SEPARATOR)
+    return head if separator else None

@@ -116,8 +116,8 @@ class LegacyHttpUpstream:
         self._shared[principal.subject, capabilities] = session_id
         return message
 
-    def listen(self, resources: frozenset[str]) -> AsyncIterator[Message]:
-        return self._announcements(resources)
+    def listen(self, resources: frozenset[str], tasks: frozenset[str] = frozenset()) -> AsyncIterator[Message] | None:
+        return None if tasks else self._announcements(resources)
 
     async def _announcements(self, resources: frozenset[str]) -> AsyncIterator[Message]:
         """A session of the gateway's own, with its GET stream; what is watched is subscribed to in it.

@@ -53,7 +53,7 @@ class LocalUpstream:
     async def notify(self, outgoing: Outgoing) -> None:
         """Nothing here listens to notifications."""
 
-    def listen(self, resources: frozenset[str]) -> None:
+    def listen(self, resources: frozenset[str], tasks: frozenset[str] = frozenset()) -> None:
         """What is offered here changes with the gateway's version only."""
 
     async def close(self) -> None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from gateway.mcp import envelope, sse, translate
-from gateway.mcp.envelope import Message, decode_message, encode
+from gateway.mcp.envelope import Message, decode_message
 from gateway.mcp.headers import encode_value
-from gateway.mcp.notices import LIST_CHANGED
+from gateway.mcp.subscription import LISTEN, subscribing
 from gateway.mcp.upstream.exchange import HttpExchange, announced, answer_in, discard, is_events, notice_in
 from gateway.mcp.upstream.pool import BodyStream, ConnectionFailed
 from gateway.mcp.upstream.port import Answer, OutcomeUnknown, Outgoing
@@ -54,18 +52,14 @@ class ModernHttpUpstream:
     async def notify(self, outgoing: Outgoing) -> None:
         """This era has no notifications from clients."""
 
-    def listen(self, resources: frozenset[str]) -> AsyncIterator[Message]:
-        return self._announcements(resources)
+    def listen(self, resources: frozenset[str], tasks: frozenset[str] = frozenset()) -> AsyncIterator[Message]:
+        return self._announcements(resources, tasks)
 
     async def close(self) -> None:
         await self._exchange.close()
 
-    async def _announcements(self, resources: frozenset[str]) -> AsyncIterator[Message]:
-        wanted: dict[str, object] = dict.fromkeys(LIST_CHANGED, True)
-        if resources:
-            wanted["resourceSubscriptions"] = sorted(resources)
-        params = translate.stamp({"notifications": msgspec.Raw(encode(wanted))}, b"{}")
-        body = envelope.request(b'"watch"', "subscriptions/listen", params)
+    async def _announcements(self, resources: frozenset[str], tasks: frozenset[str]) -> AsyncIterator[Message]:
+        body = envelope.request(b'"watch"', LISTEN, subscribing(resources, tasks))
         response = await self._exchange.send("POST", _VERSION + b"subscriptions/listen\r\n", body)
         if not is_events(response):
             await discard(response)

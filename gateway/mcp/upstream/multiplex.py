@@ -19,8 +19,8 @@ import msgspec
 from gateway.mcp import envelope, protocol, sse, translate
 from gateway.mcp.envelope import UNREADABLE, Message, Params, ProtocolError, decode_message, decode_params, encode
 from gateway.mcp.log_levels import passes
-from gateway.mcp.notices import LIST_CHANGED
 from gateway.mcp.parking import ASKED, GATHER_SECONDS, PARKED, Parking
+from gateway.mcp.subscription import LISTEN, subscribing
 from gateway.mcp.upstream.port import Answer, NotSent, OutcomeUnknown, Outgoing, UpstreamFailure
 
 if TYPE_CHECKING:
@@ -182,13 +182,13 @@ class Multiplex:
         elif message.is_answer and (pending := self._pending.pop(bytes(message.id), None)) is not None:
             pending.messages.put_nowait(message)
 
-    async def announced(self, resources: frozenset[str]) -> AsyncIterator[Message]:
+    async def announced(self, resources: frozenset[str], tasks: frozenset[str] = frozenset()) -> AsyncIterator[Message]:
         """What the server announces on the open line; ends when the line is lost."""
         listener: asyncio.Queue[Message | None] = asyncio.Queue(MAX_NOTICES)
         self._listeners.add(listener)
         subscription: bytes | None = None
         try:
-            subscription = await self._subscribe(resources)
+            subscription = await self._subscribe(resources, tasks)
             yield Message()
             while (message := await listener.get()) is not None:
                 yield message
@@ -197,19 +197,16 @@ class Multiplex:
             if subscription is not None:
                 self._give_up(subscription)
 
-    async def _subscribe(self, resources: frozenset[str]) -> bytes | None:
+    async def _subscribe(self, resources: frozenset[str], tasks: frozenset[str]) -> bytes | None:
         """Ask to be told; gives the id of a modern server's subscription, which lasts as long as nobody ends it."""
         if not self.modern:
             for uri in sorted(resources):
                 await self.ask("resources/subscribe", {"uri": msgspec.Raw(encode(uri))})
             return None
-        wanted: dict[str, object] = dict.fromkeys(LIST_CHANGED, True)
-        if resources:
-            wanted["resourceSubscriptions"] = sorted(resources)
         identifier = b"%d" % next(self._ids)
-        params = translate.stamp({"notifications": msgspec.Raw(encode(wanted))}, b"{}")
+        params = subscribing(resources, tasks)
         self._pending[identifier] = _Pending(None)
-        await self._line.write(envelope.request(identifier, "subscriptions/listen", params), identifier)
+        await self._line.write(envelope.request(identifier, LISTEN, params), identifier)
         return identifier
 
     def fail(self, identifier: bytes, failure: UpstreamFailure) -> None:

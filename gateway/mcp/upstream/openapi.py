@@ -80,7 +80,7 @@ class OpenApiUpstream:
     async def notify(self, outgoing: Outgoing) -> None:
         """A REST service hears no notifications."""
 
-    def listen(self, resources: frozenset[str]) -> None:
+    def listen(self, resources: frozenset[str], tasks: frozenset[str] = frozenset()) -> None:
         """A REST service announces nothing."""
 
     async def reach(self) -> None:

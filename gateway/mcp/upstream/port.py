@@ -92,6 +92,12 @@ class Outgoing:
     log_level: str | None = None
     sent: bool = True
 
+    def late(self, server: str) -> NotSent | OutcomeUnknown:
+        """What the request fails with when its deadline has come."""
+        if not self.sent:
+            return NotSent(server, "it did not open a session within its deadline")
+        return OutcomeUnknown(server, "it did not answer within its deadline")
+
 
 @dataclass(slots=True)
 class Answer:
@@ -153,11 +159,11 @@ class Upstream(Protocol):
         """Pass on a client's notification, where the server is listening for it."""
         ...
 
-    def listen(self, resources: frozenset[str]) -> AsyncIterator[Message] | None:
-        """What the server announces of its own accord: changed lists, and changes of these resources.
+    def listen(self, resources: frozenset[str], tasks: frozenset[str] = frozenset()) -> AsyncIterator[Message] | None:
+        """What the server announces of its own accord: changed lists, and changes of these resources or tasks.
 
         First comes a message without a method, as soon as the server is listened to. The iterator ends or raises when
-        the line breaks. `None` where there is nothing to hear.
+        the line breaks. `None` where there is nothing to hear. Tasks are the modern era's, and have lines of their own.
         """
         ...
 

@@ -65,15 +65,19 @@ class SseUpstream:
 
     async def request(self, outgoing: Outgoing) -> Answer:
         capabilities = translate.legacy_capabilities(outgoing.capabilities)
-        outgoing.sent = False
-        session = await self._session(outgoing.principal, capabilities)
-        outgoing.sent = True
+        session = await self._session_for(outgoing, capabilities)
         try:
             return await session.multiplex.request(outgoing)
         except SessionGone:
             await self._retire(session)
-            session = await self._session(outgoing.principal, capabilities)
+            session = await self._session_for(outgoing, capabilities)
             return await session.multiplex.request(outgoing)
+
+    async def _session_for(self, outgoing: Outgoing, capabilities: bytes) -> _Session:
+        outgoing.sent = False
+        session = await self._session(outgoing.principal, capabilities)
+        outgoing.sent = True
+        return session
 
     async def notify(self, outgoing: Outgoing) -> None:
         session = self._sessions.get(_key(outgoing.principal, translate.legacy_capabilities(outgoing.capabilities)))
@@ -84,8 +88,8 @@ class SseUpstream:
         """Open this principal's session; gives the server's `initialize` answer."""
         return (await self._session(principal, capabilities)).introduction
 
-    def listen(self, resources: frozenset[str]) -> AsyncIterator[Message]:
-        return self._announcements(resources)
+    def listen(self, resources: frozenset[str], tasks: frozenset[str] = frozenset()) -> AsyncIterator[Message] | None:
+        return None if tasks else self._announcements(resources)
 
     async def _announcements(self, resources: frozenset[str]) -> AsyncIterator[Message]:
         gateway = Principal(org_id=self._connection.org_id, user_id=None, role="system", permissions=frozenset())

@@ -98,12 +98,12 @@ class StdioUpstream:
         if self._ready and not self._multiplex.modern:
             await self._multiplex.notify(outgoing)
 
-    def listen(self, resources: frozenset[str]) -> AsyncIterator[Message]:
-        return self._announcements(resources)
+    def listen(self, resources: frozenset[str], tasks: frozenset[str] = frozenset()) -> AsyncIterator[Message]:
+        return self._announcements(resources, tasks)
 
-    async def _announcements(self, resources: frozenset[str]) -> AsyncIterator[Message]:
+    async def _announcements(self, resources: frozenset[str], tasks: frozenset[str]) -> AsyncIterator[Message]:
         await self._running()
-        async for message in self._multiplex.announced(resources):
+        async for message in self._multiplex.announced(resources, tasks):
             yield message
 
     async def introduce(self) -> Message:

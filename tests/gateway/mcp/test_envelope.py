@@ -101,6 +101,30 @@ def test_what_is_forwarded_is_what_came(params: dict[str, Any]) -> None:
     assert again == json.loads(body)
 
 
+def nested(depth: int) -> bytes:
+    """A message of that depth: its own object and its parameters are two of it."""
+    return HEAD + b'{"a":' + b"[" * (depth - 2) + b"]" * (depth - 2) + b"}}"
+
+
+def test_depth_is_limited_and_brackets_in_texts_are_no_depth() -> None:
+    envelope.parse(nested(envelope.MAX_DEPTH))
+    envelope.parse(HEAD + b'{"text":"' + b"[{" * 500 + b'\\"' + b"[" * 500 + b'\\\\"}}')
+    envelope.parse(HEAD + b'{"list":[' + b",".join([b'{"a":[]}'] * 500) + b"]}}")
+    for body in (nested(envelope.MAX_DEPTH + 1), nested(5000), nested(200_000)):
+        with pytest.raises(ProtocolError, match="nested more than 64 deep") as refused:
+            envelope.parse(body)
+        assert (refused.value.code, refused.value.status) == (-32700, 400)
+
+
+@given(json_values)
+def test_depth_is_what_json_says(value: Any) -> None:
+    def depth(part: Any) -> int:
+        below = part.values() if isinstance(part, dict) else part if isinstance(part, list) else None
+        return 0 if below is None else 1 + max(map(depth, below), default=0)
+
+    assert envelope._depth(json.dumps(value).encode()) == depth(value)
+
+
 def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     names = [name for name, _ in pairs]
     assert len(set(names)) == len(names), f"a key is there twice: {names}"
