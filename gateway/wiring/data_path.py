@@ -47,6 +47,7 @@ from registry.budgets.desk import Desk
 from registry.budgets.events import LimitsChanged
 from registry.budgets.ledger import Ledger
 from registry.budgets.queries import StoredTerms
+from registry.catalogues.importing import ServerImport
 from registry.core.security import Digester, Sealer
 from registry.emergency.switch import EmergencySwitch
 from registry.incidents.service import IncidentService
@@ -106,6 +107,7 @@ class DataPath:
         self.upstreams = Upstreams(ground.egress, clock, stdio_user=settings.stdio_user, concurrency=concurrency)
         prober = Prober(self.upstreams, clock)
         self.discovery = Discovery(database, services.servers, prober)
+        self.imports = ServerImport(database, self.discovery)
         self.catalog = Catalog(
             lambda org_id: own_server(org_id, self._toolbox.definitions()), settings.catalog_ttl_seconds
         )

@@ -12,6 +12,7 @@ from gateway.api.registry import api_keys as api_keys_api
 from gateway.api.registry import approvals as approvals_api
 from gateway.api.registry import audit as audit_api
 from gateway.api.registry import auth as auth_api
+from gateway.api.registry import catalogues as catalogues_api
 from gateway.api.registry import health as health_api
 from gateway.api.registry import jobs as jobs_api
 from gateway.api.registry import openapi as openapi_api
@@ -29,6 +30,7 @@ from gateway.api.shared.rate_limits import MemoryRateLimiter
 from gateway.api.shared.route import Front
 from gateway.observability.metrics import CONTENT_TYPE
 from gateway.wiring.sign_in import sign_in_routers
+from registry.catalogues.publishing import Publisher
 from registry.core.idempotency import IdempotencyStore
 from registry.identity.first_run import operator_token
 
@@ -100,4 +102,6 @@ def routers(
         audit_api.router(front, services.audit_log),
         audit_api.whole_router(front, services.audit_log, services.verifier),
         jobs_api.router(front, services.jobs),
+        catalogues_api.router(front, Publisher(ground.url)),
+        catalogues_api.import_router(front, path.imports, operator_token=proof),
     ]

@@ -8,6 +8,7 @@ from mcp_tools.access import AccessTools
 from mcp_tools.approvals import ApprovalTools
 from mcp_tools.audit import AuditTools
 from mcp_tools.budgets import BudgetTools
+from mcp_tools.catalogues import ImportTools
 from mcp_tools.emergency import EmergencyTools
 from mcp_tools.health import HealthTools
 from mcp_tools.jobs import JobTools
@@ -46,6 +47,7 @@ def own_tools(ground: Ground, services: Services, path: DataPath) -> list[Tool[A
         *UsageTools(database, services.usage).tools(),
         *AuditTools(database, services.audit_log, services.verifier).tools(),
         *NotificationTools(database, services.notifications).tools(),
+        *ImportTools(path.imports).tools(),
         *JobTools(database, services.jobs).tools(),
         *OrganizationTools(database, services.organizations).tools(),
     ]
