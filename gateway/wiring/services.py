@@ -17,6 +17,7 @@ from registry.emergency.service import EmergencyService
 from registry.health.book import HealthBook
 from registry.health.monitoring import MonitoringService
 from registry.health.service import HealthService
+from registry.identity.directory import Directory
 from registry.identity.organizations import OrganizationService
 from registry.identity.service import IdentityService
 from registry.jobs.service import JobService
@@ -33,6 +34,7 @@ from registry.sets.service import SetService
 from registry.teams.service import TeamService
 from registry.usage.log import Calls
 from registry.usage.service import CALLS_TABLE, UsageService
+from registry.workspaces.queries import workspace_slugs
 
 if TYPE_CHECKING:
     from gateway.wiring.ground import Ground
@@ -46,6 +48,7 @@ class Services:
     audit_log: AuditLog
     verifier: AuditVerifier
     identity: IdentityService
+    directory: Directory
     organizations: OrganizationService
     servers: ServerService
     sets: SetService
@@ -84,19 +87,22 @@ class Services:
             pinning=Judge(clock, audit),
             health=book,
             stdio_without_proof=settings.stdio_api == "on",
+            other_slugs=workspace_slugs,
+        )
+        identity = IdentityService(
+            clock,
+            audit,
+            master,
+            access_token_minutes=settings.access_token_minutes,
+            idle=timedelta(minutes=settings.login_idle_minutes),
+            lifetime=timedelta(days=settings.login_days),
         )
         return cls(
             audit=audit,
             audit_log=AuditLog(database, [Changes(), Calls()]),
             verifier=AuditVerifier(database, clock, audit_key, tables, own=[usage.chain]),
-            identity=IdentityService(
-                clock,
-                audit,
-                master,
-                access_token_minutes=settings.access_token_minutes,
-                idle=timedelta(minutes=settings.login_idle_minutes),
-                lifetime=timedelta(days=settings.login_days),
-            ),
+            identity=identity,
+            directory=Directory(clock, audit, identity),
             organizations=OrganizationService(clock, audit),
             servers=servers,
             sets=SetService(clock, audit),

@@ -21,15 +21,17 @@ from mcp_tools.sets import SetTools
 from mcp_tools.teams import TeamTools
 from mcp_tools.usage import UsageTools
 from mcp_tools.why import WhyTools
+from mcp_tools.workspaces import WorkspaceTools
 
 if TYPE_CHECKING:
     from gateway.wiring.data_path import DataPath
     from gateway.wiring.ground import Ground
     from gateway.wiring.services import Services
+    from gateway.wiring.workspaces import Workspaces
     from mcp_tools.tool import Tool
 
 
-def own_tools(ground: Ground, services: Services, path: DataPath) -> list[Tool[Any]]:
+def own_tools(ground: Ground, services: Services, path: DataPath, workspaces: Workspaces) -> list[Tool[Any]]:
     """See `mcp_tools`."""
     database = ground.database
     return [
@@ -48,6 +50,7 @@ def own_tools(ground: Ground, services: Services, path: DataPath) -> list[Tool[A
         *AuditTools(database, services.audit_log, services.verifier).tools(),
         *NotificationTools(database, services.notifications).tools(),
         *ImportTools(path.imports).tools(),
+        *WorkspaceTools(database, workspaces.service, workspaces.console, workspaces.endpoint_of).tools(),
         *JobTools(database, services.jobs).tools(),
         *OrganizationTools(database, services.organizations).tools(),
     ]

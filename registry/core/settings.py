@@ -95,8 +95,34 @@ class Settings(BaseSettings):
 
     smtp_url: SecretStr | None = None
     """The mail server of notifications: `smtp://user:password@host:587?from=gatehouse@example.com`, or `smtps://`."""
+    workspace_runtime: Literal["docker", "process", "off"] = "docker"
+    """What runs workspaces. `process` isolates nothing: it is for development, on one's own machine."""
+    workspace_engine_runtime: str | None = None
+    """One that the engine knows, such as `runsc`; unset: the engine's own choice."""
+    workspace_image: str | None = None
+    """Tag of the image that workspaces are made of; unset: this version's own, built at first use."""
+    workspace_base_image: str = "python:3.11-slim-bookworm"
+    """What that image is built on: Debian or a relative of it."""
+    workspace_images: Names = ()
+    """Further images that may be asked for."""
+    workspace_network: Literal["none", "open"] = "none"
+    """What a workspace reaches whose creator does not say."""
+    workspaces_per_user: int = Field(default=20, ge=0)
+    """Workspaces that one user may have."""
+    workspace_idle_seconds: int = Field(default=1800, ge=0)
+    """After so long without a call a workspace sleeps until the next; 0: never."""
+    workspace_memory_mb: int = Field(default=1024, ge=64)
+    workspace_cpus: float = Field(default=1.0, gt=0)
+    workspace_pids: int = Field(default=256, ge=16)
+    """Processes and threads together."""
+    workspace_disk_mb: int = Field(default=2048, ge=16)
+
     metrics: Literal["loopback", "key", "off"] = "loopback"
     """Who may read `/metrics`: this machine without a key and others with one, or nobody without, or nobody."""
+    traces: Literal["on", "off"] = "off"
+    """`on`: calls are sent as OpenTelemetry spans, as the `OTEL_…` variables say."""
+    call_log: Literal["all", "failures", "off"] = "failures"
+    """Which calls have a line in the logs."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "json"
 
@@ -119,7 +145,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "trusted_proxies", "allowed_hosts", "egress_allow", "call_limits", "size_limits", "concurrency_limits",
-        mode="before",
+        "workspace_images", mode="before",
     )  # fmt: skip
     @classmethod
     def _split(cls, value: Any) -> Any:

@@ -20,6 +20,7 @@ from registry.sessions import models as sessions
 from registry.sets import models as sets
 from registry.teams import models as teams
 from registry.usage import models as usage
+from registry.workspaces import models as workspaces
 
 MODULES = (
     access,
@@ -42,5 +43,6 @@ MODULES = (
     sets,
     teams,
     usage,
+    workspaces,
 )
 metadata = Base.metadata
