@@ -15,6 +15,7 @@ from gateway.auth.authenticator import Authenticator
 from gateway.mcp.endpoint import Receive, Scope, Send
 from gateway.mcp.handler import address_of
 from gateway.mcp.sse_clients import sse_address_of
+from gateway.realtime.health import HealthSockets, followed_server
 from gateway.wiring.background import Background
 from gateway.wiring.data_path import DataPath
 from gateway.wiring.facade import routers
@@ -53,7 +54,8 @@ class Application:
         self.workspaces.pay_from(self.path.desk)
         self.path.offer(own_tools(ground, services, self.path, self.workspaces))
         self._observability = Observability(ground, self.path)
-        self._background = Background(ground)
+        self._sockets = HealthSockets(ground.database, self._authenticator, ground.hosts, ground.clock, ground.events)
+        self._background = Background(ground, services, self.path)
         self._ready = False
         api = create_api(
             routers(
@@ -87,17 +89,19 @@ class Application:
     async def start(self) -> None:
         await self.path.start()
         self.workspaces.start()
-        self._observability.start()
         self._background.start()
+        self._observability.start()
         self._ready = True
 
     def drain(self) -> None:
         """Stop being ready and end the streams that would never end by themselves."""
         self._ready = False
+        self._sockets.end_all()
         self.path.drain()
 
     async def stop(self) -> None:
         self.drain()
+        await self._sockets.stop()
         await self._background.stop()
         await self.path.stop()
         await self.workspaces.stop()
@@ -115,6 +119,11 @@ class Application:
             sse_address = sse_address_of(scope["path"], scope["query_string"])
             if sse_address is not None:
                 await self.path.sse.serve(sse_address, scope, receive, send)
+                return
+        elif scope["type"] == "websocket":
+            server_id = followed_server(scope["path"])
+            if server_id is not None:
+                await self._sockets.serve(server_id, scope, receive, send)
                 return
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
 import uvloop
 
 from gateway.app import Application
 from gateway.edge import GuardedHttp
+from gateway.realtime.upgrade import MAX_MESSAGE, websocket_protocol
 from gateway.workers import Workers
 from registry.core.errors import GatehouseError
 from registry.core.logs import configure_logs
@@ -34,7 +35,8 @@ class _Server(uvicorn.Server):
             uvicorn.Config(
                 application,
                 http=GuardedHttp,
-                ws="none",
+                ws=cast("Any", websocket_protocol),
+                ws_max_size=MAX_MESSAGE,
                 lifespan="on",
                 log_config=None,
                 access_log=False,

@@ -19,6 +19,8 @@ from gateway.cli.budgets import budget
 from gateway.cli.doctor import doctor
 from gateway.cli.emergency import emergency
 from gateway.cli.errors import CommandFailed
+from gateway.cli.health import channels, health
+from gateway.cli.import_servers import import_servers
 from gateway.cli.jobs import jobs
 from gateway.cli.keys import keys
 from gateway.cli.openapi import import_openapi
@@ -62,6 +64,9 @@ app.add_typer(approvals, name="approvals")
 app.add_typer(audit, name="audit")
 app.add_typer(workspaces, name="workspaces")
 app.add_typer(jobs, name="jobs")
+app.add_typer(health, name="health")
+app.add_typer(channels, name="channels")
+app.command("import")(import_servers)
 app.command()(call)
 app.command()(why)
 app.command()(doctor)

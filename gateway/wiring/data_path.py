@@ -32,6 +32,7 @@ from gateway.mcp.sse_clients import SseClients
 from gateway.mcp.streams import Streams
 from gateway.mcp.task_notices import TaskNotices
 from gateway.mcp.tasks import TaskIds
+from gateway.mcp.upstream.check import Checker
 from gateway.mcp.upstream.concurrency import parse_concurrency
 from gateway.mcp.upstream.local import SLUG, LocalUpstream
 from gateway.mcp.upstream.manager import Upstreams
@@ -47,6 +48,7 @@ from registry.budgets.desk import Desk
 from registry.budgets.events import LimitsChanged
 from registry.budgets.ledger import Ledger
 from registry.budgets.queries import StoredTerms
+from registry.catalogues.importing import ServerImport
 from registry.core.security import Digester, Sealer
 from registry.emergency.switch import EmergencySwitch
 from registry.incidents.service import IncidentService
@@ -116,10 +118,13 @@ class DataPath:
             concurrency=parse_concurrency(settings.concurrent_calls, settings.concurrency_limits),
             workspaces=self._workspaces,
         )
-        self.discovery = Discovery(database, services.servers, Prober(self.upstreams, clock))
+        prober = Prober(self.upstreams, clock)
+        self.discovery = Discovery(database, services.servers, prober)
+        self.imports = ServerImport(database, self.discovery)
         self.catalog = Catalog(
             lambda org_id: own_server(org_id, self._toolbox.definitions()), settings.catalog_ttl_seconds
         )
+        self.checker = Checker(self.catalog, self.upstreams, prober, ground.egress, clock)
         self.notices = Notices()
         self._watches = Watches(self.catalog, self.upstreams, self.notices, clock, self._rediscover)
         self._refresh = CatalogRefresh(

@@ -12,6 +12,7 @@ from gateway.api.registry import api_keys as api_keys_api
 from gateway.api.registry import approvals as approvals_api
 from gateway.api.registry import audit as audit_api
 from gateway.api.registry import auth as auth_api
+from gateway.api.registry import catalogues as catalogues_api
 from gateway.api.registry import health as health_api
 from gateway.api.registry import jobs as jobs_api
 from gateway.api.registry import openapi as openapi_api
@@ -36,6 +37,7 @@ from gateway.api.workspaces import introspection as introspection_api
 from gateway.api.workspaces import workspaces as workspaces_api
 from gateway.observability.metrics import CONTENT_TYPE
 from gateway.wiring.sign_in import sign_in_routers
+from registry.catalogues.publishing import Publisher
 from registry.core.idempotency import IdempotencyStore
 from registry.identity.first_run import operator_token
 
@@ -92,7 +94,8 @@ def routers(
         openapi_api.router(front, services.servers, services.imports),
         servers_api.discovery_router(front, services.servers, path.discovery),
         sets_api.router(front, services.sets),
-        health_api.router(front, services.servers, path.upstreams),
+        health_api.router(front, services.monitoring, path.upstreams),
+        health_api.channels_router(front, services.notifications),
         tools_api.router(front, path.caller, url=ground.url),
         tools_api.test_router(front, path.caller),
         teams_api.router(front, services.teams),
@@ -108,6 +111,8 @@ def routers(
         audit_api.router(front, services.audit_log),
         audit_api.whole_router(front, services.audit_log, services.verifier),
         jobs_api.router(front, services.jobs),
+        catalogues_api.router(front, Publisher(ground.url)),
+        catalogues_api.import_router(front, path.imports, operator_token=proof),
         *_workspaces(front, ground, services, path, workspaces),
     ]
 

@@ -17,12 +17,16 @@ from registry.budgets.service import BudgetService
 from registry.core.security import Sealer, derive_key
 from registry.core.settings import SettingsInvalid
 from registry.emergency.service import EmergencyService
+from registry.health.book import HealthBook
+from registry.health.monitoring import MonitoringService
 from registry.health.service import HealthService
 from registry.identity.directory import Directory
 from registry.identity.organizations import OrganizationService
 from registry.identity.permissions import role_named
 from registry.identity.service import IdentityService
 from registry.jobs.service import JobService
+from registry.notifications.senders import Senders
+from registry.notifications.service import NotificationService
 from registry.oauth.documents import ClientDocuments
 from registry.oauth.service import OAuthService
 from registry.oidc.external import ExternalTokens, Trusted
@@ -59,19 +63,22 @@ class Services:
     sets: SetService
     usage: UsageService
     health: HealthService
+    book: HealthBook
+    monitoring: MonitoringService
+    notifications: NotificationService
     emergency: EmergencyService
     budgets: BudgetService
     prices: PriceService
     pins: PinService
     approvals: ApprovalService
     imports: OpenApiImport
+    jobs: JobService
     oauth: OAuthService
     oidc: OidcService | None
     external: ExternalTokens
     accounts: AccountService
     teams: TeamService
     access: AccessService
-    jobs: JobService
 
     @classmethod
     def make(cls, ground: Ground) -> Services:
@@ -81,11 +88,17 @@ class Services:
         usage = UsageService(database, clock, audit_key)
         tables = (CHANGES_TABLE, CALLS_TABLE)
         people = People(clock, audit, _mapped(settings))
+        senders = Senders(
+            ground.egress, clock, settings.smtp_url.get_secret_value() if settings.smtp_url is not None else None
+        )
+        notifications = NotificationService(clock, audit, Sealer(master, "notifications"), senders)
+        book = HealthBook(clock, notifications)
         servers = ServerService(
             clock,
             Sealer(master, "servers"),
             audit,
             pinning=Judge(clock, audit),
+            health=book,
             stdio_without_proof=settings.stdio_api == "on",
             other_slugs=workspace_slugs,
         )
@@ -108,12 +121,16 @@ class Services:
             sets=SetService(clock, audit),
             usage=usage,
             health=HealthService(database, clock),
+            book=book,
+            monitoring=MonitoringService(clock, audit, servers, book),
+            notifications=notifications,
             emergency=EmergencyService(clock, audit),
             budgets=BudgetService(clock, audit),
             prices=PriceService(audit),
             pins=PinService(clock, audit),
             approvals=ApprovalService(clock, audit, Sealer(master, "approvals")),
             imports=OpenApiImport(servers, ground.egress),
+            jobs=JobService(clock, audit),
             oauth=OAuthService(
                 database,
                 clock,
@@ -127,7 +144,6 @@ class Services:
             external=ExternalTokens(database, people, [_trusted(ground, entry) for entry in settings.jwt_issuers]),
             teams=TeamService(clock, audit),
             access=AccessService(clock, audit),
-            jobs=JobService(clock, audit),
         )
 
 

@@ -8,9 +8,11 @@ from mcp_tools.access import AccessTools
 from mcp_tools.approvals import ApprovalTools
 from mcp_tools.audit import AuditTools
 from mcp_tools.budgets import BudgetTools
+from mcp_tools.catalogues import ImportTools
 from mcp_tools.emergency import EmergencyTools
 from mcp_tools.health import HealthTools
 from mcp_tools.jobs import JobTools
+from mcp_tools.notifications import NotificationTools
 from mcp_tools.openapi import OpenApiTools
 from mcp_tools.organizations import OrganizationTools
 from mcp_tools.pins import PinTools
@@ -36,7 +38,7 @@ def own_tools(ground: Ground, services: Services, path: DataPath, workspaces: Wo
         *ServerTools(database, services.servers, path.discovery, path.upstreams).tools(),
         *OpenApiTools(database, services.servers, services.imports).tools(),
         *SetTools(database, services.sets).tools(),
-        *HealthTools(database, services.servers, services.health, path.upstreams).tools(),
+        *HealthTools(database, services.servers, services.health, services.monitoring, path.upstreams).tools(),
         *TeamTools(database, services.teams).tools(),
         *AccessTools(database, services.access).tools(),
         *WhyTools(database, services.identity, path).tools(),
@@ -46,6 +48,8 @@ def own_tools(ground: Ground, services: Services, path: DataPath, workspaces: Wo
         *BudgetTools(database, services.budgets, services.prices).tools(),
         *UsageTools(database, services.usage).tools(),
         *AuditTools(database, services.audit_log, services.verifier).tools(),
+        *NotificationTools(database, services.notifications).tools(),
+        *ImportTools(path.imports).tools(),
         *WorkspaceTools(database, workspaces.service, workspaces.console, workspaces.endpoint_of).tools(),
         *JobTools(database, services.jobs).tools(),
         *OrganizationTools(database, services.organizations).tools(),

@@ -71,6 +71,7 @@ class JobPut(Event):
 class JobRefused(GatehouseError):
     """Raised by a handler for what no further attempt can mend: the job is dead at once."""
 
+    status = 502
     code = "JOB_REFUSED"
     title = "Job refused"
 

@@ -93,6 +93,8 @@ class Settings(BaseSettings):
     size_limits: Names = ()
     """`NAME=ARGUMENT_BYTES/RESULT_BYTES` entries: other caps, by a server's slug or a tool's name."""
 
+    smtp_url: SecretStr | None = None
+    """The mail server of notifications: `smtp://user:password@host:587?from=gatehouse@example.com`, or `smtps://`."""
     workspace_runtime: Literal["docker", "process", "off"] = "docker"
     """What runs workspaces. `process` isolates nothing: it is for development, on one's own machine."""
     workspace_engine_runtime: str | None = None

@@ -10,7 +10,9 @@ from registry.budgets import models as budgets
 from registry.core import idempotency, leases, outbox
 from registry.core.db import Base
 from registry.emergency import models as emergency
+from registry.health import models as health
 from registry.identity import models as identity
+from registry.notifications import models as notifications
 from registry.oauth import models as oauth
 from registry.oidc import models as oidc
 from registry.pins import models as pins
@@ -30,9 +32,11 @@ MODULES = (
     budgets,
     changes,
     emergency,
+    health,
     idempotency,
     identity,
     leases,
+    notifications,
     oauth,
     oidc,
     outbox,

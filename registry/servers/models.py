@@ -66,6 +66,8 @@ class Server(UuidKey, Base):
     health_status: Mapped[str] = mapped_column(String(16), default="unknown")
     health: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """Result of the latest look: the three checks, the response time, the error."""
+    health_config: Mapped[dict[str, Any] | None]
+    """See `registry.servers.health_config`; `None` where nobody has set anything."""
     discovered_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]

@@ -40,6 +40,7 @@ from registry.servers.errors import (
     StdioNeedsOperator,
 )
 from registry.servers.events import CatalogChanged
+from registry.servers.looks import HealthKeeping, LastLook
 from registry.servers.models import Capability, Server
 from registry.servers.operations import Operation, pack, unpack
 from registry.servers.pinning import Pinning, Unpinned
@@ -128,6 +129,7 @@ class ServerService:
     Args:
         sealer: seals credentials with the server's id as associated data.
         pinning: guards the definitions that servers give.
+        health: is told what looks say of it; `None`: the latest look is kept.
         stdio_without_proof: `GATEHOUSE_STDIO_API=on`.
         other_slugs: of what stands beside servers on `/mcp`.
     """
@@ -139,6 +141,7 @@ class ServerService:
         audit: AuditService,
         *,
         pinning: Pinning = UNPINNED,
+        health: HealthKeeping | None = None,
         stdio_without_proof: bool = False,
         other_slugs: OtherSlugs | None = None,
     ) -> None:
@@ -147,6 +150,7 @@ class ServerService:
         self._sealer = sealer
         self._audit = audit
         self._pinning = pinning
+        self._health: HealthKeeping = health or LastLook(clock)
         self._stdio_without_proof = stdio_without_proof
 
     def admit(self, principal: Principal, registration: Registration) -> Connection:
@@ -235,13 +239,7 @@ class ServerService:
         """Write what a look at the server found; gives what is served of it."""
         now = self._clock.now()
         shown = _shown(server)
-        server.health_status = "healthy" if offer.reachable else "unhealthy"
-        server.health = {
-            "last_check_at": now.isoformat(),
-            "response_time_ms": offer.response_time_ms,
-            "error_message": offer.error,
-            "checks": offer.checks,
-        }
+        await self._health.looked(session, server, offer)
         if not offer.reachable:
             # What it offered before stays listed: a server that is down for a moment costs its clients nothing.
             if _shown(server) != shown:

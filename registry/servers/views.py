@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from registry.servers.circuit import Circuit
+from registry.servers.health_config import HealthConfig
 from registry.servers.models import Capability, Server
 
 
@@ -72,12 +73,20 @@ def server_detail(server: Server, capabilities: Iterable[Capability], circuit: C
     if server.discovered_at is None:
         # Nothing has been found yet: what was declared is all there is to show.
         names |= {name: value for name, value in server.declared_capabilities.items() if isinstance(value, list)}
+    told = server.server_metadata
+    metadata = {"version": None, "protocol_version": None, **told, "health_config": _watched(server)}
     return ServerDetail(
-        **server_view(server).model_dump(),
-        capabilities=names,
-        server_metadata=server.server_metadata,
-        circuit=circuit,
+        **server_view(server).model_dump(), capabilities=names, server_metadata=metadata, circuit=circuit
     )
+
+
+def health_config_of(server: Server) -> HealthConfig:
+    return HealthConfig.model_validate(server.health_config or {})
+
+
+def _watched(server: Server) -> dict[str, Any]:
+    fields = {"enabled", "check_interval_seconds", "timeout_seconds", "retry_count"}
+    return health_config_of(server).model_dump(include=fields)
 
 
 def server_health(server: Server, circuit: Circuit | None = None) -> ServerHealth:

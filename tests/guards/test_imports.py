@@ -38,6 +38,7 @@ OWN_LATE: dict[str, dict[str, str]] = {
         "gateway.server": "the whole gateway, which no client command needs",
         "registry.core.settings": "pydantic, which no client command needs",
     },
+    "gateway/realtime/upgrade.py": {"uvicorn.protocols.websockets.wsproto_impl": "stands on wsproto"},
     "registry/core/egress/client.py": {"registry.core.egress.session": "stands on aiohttp"},
 }
 

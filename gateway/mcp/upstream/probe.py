@@ -214,7 +214,7 @@ async def _discover(upstream: Upstream) -> _Opening | None:
 
 async def _ask_to_discover(upstream: Upstream) -> Message | None:
     try:
-        return await whole(await upstream.request(_outgoing(None, "server/discover", {})))
+        return await whole(await upstream.request(outgoing(None, "server/discover", {})))
     except NotSent as error:
         if "HTTP" in error.message:
             return None
@@ -243,7 +243,7 @@ async def _read_list(
     ttl: int | None = None
     seen: set[str] = set()
     for _ in range(MAX_PAGES):
-        message = await whole(await upstream.request(_outgoing(connection, method, params)))
+        message = await whole(await upstream.request(outgoing(connection, method, params)))
         if bytes(message.error):
             error = decode_error(message.error)
             raise ProtocolError(error.code, error.message)
@@ -313,7 +313,8 @@ def _prober(connection: Connection | None) -> Principal:
     return Principal(org_id=org_id, user_id="prober", role="system", permissions=frozenset())
 
 
-def _outgoing(connection: Connection | None, method: str, params: Params) -> Outgoing:
+def outgoing(connection: Connection | None, method: str, params: Params) -> Outgoing:
+    """A request of the gateway's own."""
     meta: dict[str, Any] = {
         protocol.META_VERSION: protocol.MODERN,
         protocol.META_CAPABILITIES: _CAPABILITIES,

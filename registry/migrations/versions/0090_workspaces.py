@@ -8,7 +8,7 @@ from alembic import op
 from registry.core.db import JSONDict, UTCDateTime
 
 revision = "0090"
-down_revision = "0080"
+down_revision = "0082"
 
 _LIVE = sa.text("deleted_at IS NULL")
 

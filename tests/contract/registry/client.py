@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from tests.contract.registry.endpoints import ENDPOINTS, ERROR, VALIDATION_ERROR
 from tests.contract.shapes import differences
-from tests.gateway.mcp.door import Answer, Door
+from tests.gateway.mcp.door import HOST, Answer, Door
 
 
 class Client:
@@ -48,3 +52,48 @@ class Client:
             ids.setdefault("server_id", self.server)
         path = path.format(**ids)
         return await self.door.rest(method, f"{path}?{query}" if query else path, body, key=key)
+
+    @asynccontextmanager
+    async def socket(self, server_id: str, query: str) -> AsyncIterator[asyncio.Queue[dict[str, Any]]]:
+        """What the application sends to a socket that follows a server; the client goes at the end of the block."""
+        sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        gone = asyncio.Event()
+        begun = False
+
+        async def receive() -> dict[str, Any]:
+            nonlocal begun
+            if begun:
+                await gone.wait()
+                return {"type": "websocket.disconnect", "code": 1000}
+            begun = True
+            return {"type": "websocket.connect"}
+
+        scope = {
+            "type": "websocket",
+            "path": f"/ws/health/{server_id}",
+            "query_string": query.encode(),
+            "headers": [(b"host", HOST.encode())],
+        }
+        serving = asyncio.create_task(self.door.app(scope, receive, sent.put))
+        try:
+            yield sent
+        finally:
+            gone.set()
+            async with asyncio.timeout(30):
+                await serving
+
+    async def update(self, socket: asyncio.Queue[dict[str, Any]]) -> Any:
+        """The next update, held against the document."""
+        async with asyncio.timeout(30):
+            while (message := await socket.get())["type"] != "websocket.send":
+                assert message["type"] == "websocket.accept"
+        update = json.loads(message["text"])
+        assert list(differences(ENDPOINTS["WEBSOCKET /ws/health/{server_id}"].answer, update)) == []
+        return update
+
+    async def closed(self, socket: asyncio.Queue[dict[str, Any]]) -> int:
+        """The code that the socket is closed with, whatever comes before."""
+        async with asyncio.timeout(30):
+            while (message := await socket.get())["type"] != "websocket.close":
+                pass
+        return int(message["code"])

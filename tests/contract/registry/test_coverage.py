@@ -30,6 +30,4 @@ def test_a_test_s_mark_is_found(tmp_path: Path) -> None:
 async def test_what_has_no_test_is_not_served(door: Door) -> None:
     for endpoint in UNSERVED:
         method, _, path = endpoint.partition(" ")
-        if method == "WEBSOCKET":
-            continue
         assert (await door.rest(method, path)).status == 404, f"{endpoint} is served: test it and strike it off"

@@ -1,0 +1,1 @@
+"""Notification channels: where people hear of what happens to servers."""
