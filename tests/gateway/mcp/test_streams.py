@@ -25,6 +25,7 @@ async def ended(exchange: Exchange) -> Exchange:
     return await asyncio.wait_for(exchange.done(), 30)
 
 
+@pytest.mark.requirement("legacy-http.delete-ends-streams")
 async def test_a_session_that_is_deleted_takes_its_streams_with_it(door: Door) -> None:
     deleted, other = [await Speaker.of(door, "legacy", "/mcp") for _ in range(2)]
     before = tasks()
@@ -72,6 +73,7 @@ async def narrow(tmp_path: Path):
         yield made
 
 
+@pytest.mark.requirement("subscriptions.bounded")
 async def test_a_caller_has_so_many_streams_and_no_more(narrow: Door) -> None:
     legacy, modern = [await Speaker.of(narrow, era, "/mcp") for era in ("legacy", "modern")]
     first, second = await begun(legacy.send("GET")), await begun(modern.request("subscriptions/listen", LISTEN))
