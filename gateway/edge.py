@@ -1,4 +1,4 @@
-"""The edge: uvicorn's HTTP/1.1 connection with the limits that it lacks.
+"""The edge: uvicorn's HTTP/1.1 connection with the limits that it lacks, and with our own `gateway.cycle`.
 
 Heads have a size and a time, bodies and readers may not stall, and what two parsers could read in two ways is refused
 (RFC 9112 §3.2, §6.3, §11). What a request means is not looked at here; hosts are `gateway.api.shared.hosts`.
@@ -7,9 +7,16 @@ Heads have a size and a time, bodies and readers may not stall, and what two par
 from __future__ import annotations
 
 import asyncio
+import re
+from collections import deque
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
+import httptools
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from gateway.cycle import SHORT, Cycle
 
 if TYPE_CHECKING:
     from uvicorn.config import Config
@@ -24,6 +31,8 @@ WRITE_STALL_SECONDS = 30.0
 CHECK_SECONDS = 2.0
 """How often a connection is looked at; its limits are kept to about so much."""
 
+_PLAIN_TARGET = re.compile(rb"/[\w/.~-]*")
+_ASGI = {"version": "3.0", "spec_version": "2.3"}
 _ONCE = frozenset({b"host", b"content-length", b"transfer-encoding", b"content-type", b"authorization"})
 
 
@@ -43,8 +52,12 @@ class GuardedHttp(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._head_bytes = 0
-        self._fields = 0
+        self._fields: list[tuple[bytes, bytes]] = []
         self._seen: set[bytes] = set()
+        self._cycle: Cycle | None = None
+        self._waiting: deque[Cycle] = deque()
+        self._upgrading = False
+        self._idle_since: float | None = None
         self._in_head = True
         self._in_body = False
         self._heard_at = 0.0
@@ -60,12 +73,23 @@ class GuardedHttp(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_looking()
+        for cycle in (self._cycle, *self._waiting):
+            if cycle is not None:
+                cycle.lost()
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self) -> None:
         # From here on the connection is another protocol's.
         self._stop_looking()
         super().handle_websocket_upgrade()
+
+    def shutdown(self) -> None:
+        """Close once there is nothing to answer."""
+        if self._answering():
+            assert self._cycle is not None
+            self._cycle.keep_alive = False
+        else:
+            self.transport.close()
 
     def pause_writing(self) -> None:
         self._stalled_at = self.loop.time()
@@ -77,74 +101,156 @@ class GuardedHttp(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what was sent; in the midst of another response, only closing is possible."""
-        if self._answering():
-            started = self.cycle.response_started
+        cycle = self._cycle
+        if cycle is not None and not cycle.response_complete:
             # Whoever is still working on an answer finds its client gone: there is only one response.
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
-            if started or self.pipeline:
+            cycle.lost()
+            if cycle.response_started or self._waiting:
                 self.transport.abort()
                 return
         super().send_400_response(msg)
 
     # -- the parser
 
+    def data_received(self, data: bytes) -> None:
+        self._idle_since = None
+        super().data_received(data)
+
     def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._head_bytes = self._fields = 0
+        self.url = b""
+        # A new list each time: the request before may still be at work with its own.
+        self._fields = []
+        self._head_bytes = 0
         self._seen.clear()
+        self.expect_100_continue = False
         self._in_head = True
         self._heard_at = self.loop.time()
 
     def on_url(self, url: bytes) -> None:
-        super().on_url(url)
+        self.url += url
         if len(self.url) > MAX_TARGET_BYTES:
             raise HeadRefused("the request target is too long")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._fields += 1
         self._head_bytes += len(name) + len(value)
-        if self._fields > MAX_FIELDS or self._head_bytes > MAX_HEAD_BYTES:
+        if len(self._fields) >= MAX_FIELDS or self._head_bytes > MAX_HEAD_BYTES:
             raise HeadRefused("the head is too large")
         if not self._in_head:
             # A trailer is no header: nothing that was decided by the headers may change after them.
             return
-        known = name.lower()
-        if known in _ONCE:
-            if known in self._seen:
-                raise HeadRefused(f"{known!r} is there twice")
-            self._seen.add(known)
-        super().on_header(name, value)
+        name = name.lower()
+        if name in _ONCE:
+            if name in self._seen:
+                raise HeadRefused(f"{name!r} is there twice")
+            self._seen.add(name)
+        elif name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self._fields.append((name, value))
 
     def on_headers_complete(self) -> None:
+        parser = self.parser
+        assert parser is not None
+        version = parser.get_http_version()
         if b"content-length" in self._seen and b"transfer-encoding" in self._seen:
             raise HeadRefused("both a length and a transfer encoding")
-        assert self.parser is not None
-        if b"host" not in self._seen and self.parser.get_http_version() != "1.0":
+        if b"host" not in self._seen and version != "1.0":
             raise HeadRefused("no host")
         self._in_head = False
         self._in_body = True
-        super().on_headers_complete()
+        self.headers = self._fields
+        self.scope = self._scope(parser.get_method().decode("ascii"), version)  # type: ignore[assignment]
+        self._upgrading = parser.should_upgrade() and self._should_upgrade()
+        if self._upgrading:
+            return
+        before = self._cycle
+        cycle = Cycle(
+            self.scope,  # type: ignore[arg-type]
+            self.transport,
+            self.flow,
+            self.server_state.default_headers,
+            self.on_response_complete,
+            expects=self.expect_100_continue,
+            keep_alive=version != "1.0" and parser.should_keep_alive(),
+        )
+        self.scope[SHORT] = cycle  # type: ignore[literal-required]
+        self._cycle = cycle
+        if before is None or before.response_complete:
+            self._begin(cycle)
+        else:
+            # Sent before it was answered: its turn comes.
+            self.flow.pause_reading()
+            self._waiting.append(cycle)
+
+    def _scope(self, method: str, version: str) -> dict[str, Any]:
+        path, query = self.url, b""
+        if not _PLAIN_TARGET.fullmatch(path):
+            parsed = httptools.parse_url(path)
+            path, query = parsed.path, parsed.query or b""
+        text = path.decode("ascii")
+        return {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": version,
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "method": method,
+            "root_path": self.root_path,
+            "path": self.root_path + (unquote(text) if "%" in text else text),
+            "raw_path": self.root_path.encode("ascii") + path,
+            "query_string": query,
+            "headers": self._fields,
+            "state": self.app_state.copy(),
+        }
+
+    def _begin(self, cycle: Cycle) -> None:
+        task = self.loop.create_task(cycle.run(self.app))  # type: ignore[arg-type]
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
 
     def on_body(self, body: bytes) -> None:
         self._heard_at = self.loop.time()
-        super().on_body(body)
+        cycle = self._cycle
+        if self._upgrading or cycle is None or cycle.response_complete:
+            return
+        cycle.feed(body)
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        cycle.wake()
 
     def on_message_complete(self) -> None:
         self._in_body = False
-        super().on_message_complete()
+        cycle = self._cycle
+        if self._upgrading or cycle is None or cycle.response_complete:
+            return
+        cycle.more_body = False
+        cycle.wake()
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self._waiting:
+            self._begin(self._waiting.popleft())
+        else:
+            self._idle_since = self.loop.time()
 
     # -- the clock
 
     def _answering(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete  # pyright: ignore[reportUnnecessaryComparison]
+        return self._cycle is not None and not self._cycle.response_complete
 
     def _look(self) -> None:
         self._check = None
         if self.transport.is_closing():
             # What is left to write may never be read.
             self._stalled_at = self._stalled_at or self.loop.time()
-        elif self._in_head and not self._answering() and self.timeout_keep_alive_task is None:
+        elif self._idle_since is not None:
+            if self.loop.time() - self._idle_since > self.timeout_keep_alive:
+                self.transport.close()
+                return
+        elif self._in_head and not self._answering():
             if self._silent_for(HEAD_SECONDS):
                 self.transport.close()
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 DRAIN_SECONDS = 10
 BACKLOG = 4096
+COLLECT_AFTER = (10_000, 20, 20)
+"""Thresholds of the collector of cycles: a call makes many objects and no cycles."""
 
 
 class _Server(uvicorn.Server):
@@ -44,6 +47,13 @@ class _Server(uvicorn.Server):
             )
         )
         self._application = application
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        # What has been made until here stays: no collection has to look through it again, while calls wait.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*COLLECT_AFTER)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._application.drain()

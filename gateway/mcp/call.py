@@ -148,7 +148,7 @@ class CallUnderWay:
         request_id = request.headers.request_id
         keeping.recorder.add(
             Call(
-                int((keeping.clock.now().timestamp() - elapsed) * 1e6),
+                int((keeping.clock.timestamp() - elapsed) * 1e6),
                 principal.org_id,
                 principal.user_id,
                 principal.key_id,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import structlog
 
+from gateway.cycle import SHORT
 from gateway.mcp import envelope, protocol, sse, translate
 from gateway.mcp.envelope import ProtocolError
 from gateway.mcp.flights import ClientGone
@@ -18,6 +19,7 @@ from gateway.mcp.upstream.port import Answer
 from registry.core.errors import Forbidden, GatehouseError, Unauthenticated
 
 if TYPE_CHECKING:
+    from gateway.cycle import Cycle
     from gateway.mcp.headers import RawHeaders
 
 Scope = MutableMapping[str, Any]
@@ -76,9 +78,14 @@ class McpEndpoint(Generic[A]):
 
     async def serve(self, address: A, scope: Scope, receive: Receive, send: Send) -> None:
         identifier = b""
+        short: Cycle | None = scope.get(SHORT)
         try:
             self._guard(scope["headers"])
-            body = await self._body(scope, receive)
+            body = short.taken() if short is not None else None
+            if body is None:
+                body = await self._body(scope, receive)
+            elif len(body) > self._max_body_bytes:
+                raise _TooLarge(more=False)
             client = partial(self._client_of, scope)
             answer = await self._handler.handle(scope["method"], address, scope["headers"], body, receive, client)
         except ClientGone:
@@ -98,17 +105,14 @@ class McpEndpoint(Generic[A]):
             log.exception("an MCP exchange failed")
             failure = ProtocolError(protocol.INTERNAL_ERROR, "The gateway failed to answer; the failure was logged.")
             answer = Answer(status=200, body=envelope.error(identifier, failure))
-        await _write(answer, send)
+        if short is None or answer.stream is not None or not short.respond(answer.status, _head(answer), answer.body):
+            await _write(answer, send)
 
     def _guard(self, headers: RawHeaders) -> None:
-        host = origin = None
-        for name, value in headers:
-            if name == b"host":
-                if host is not None:
-                    raise HostRefused("The request must have exactly one Host header.")
-                host = value
-            elif name == b"origin":
-                origin = value
+        fields = dict(headers)
+        host, origin = fields.get(b"host"), fields.get(b"origin")
+        if len(fields) != len(headers) and sum(name == b"host" for name, _ in headers) > 1:
+            raise HostRefused("The request must have exactly one Host header.")
         if host is None or not self._hosts.admits_host(host):
             raise HostRefused("This Host is not answered here: add it to GATEHOUSE_ALLOWED_HOSTS.")
         if origin is not None and not self._hosts.admits_origin(origin, host):
@@ -183,10 +187,15 @@ def _failed(error: GatehouseError) -> Answer:
     return Answer(status=error.status, body=envelope.error(b"", failure))
 
 
+def _head(answer: Answer) -> tuple[tuple[bytes, bytes], ...]:
+    common = _JSON if answer.body else _SAFE
+    return common + answer.headers if answer.headers else common
+
+
 async def _write(answer: Answer, send: Send) -> None:
     if answer.stream is None:
         body = answer.body
-        headers = [*(_JSON if body else _SAFE), *answer.headers, (b"content-length", b"%d" % len(body))]
+        headers = [*_head(answer), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
         return

@@ -9,8 +9,8 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 import msgspec
@@ -26,6 +26,9 @@ _NUMBER = re.compile(r"(-?[0-9]{1,16})(?:\.0+)?")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _MIRRORED_TYPES = frozenset({"string", "integer", "boolean"})
 _PARAM = b"mcp-param-"
+_MARK = len(_PARAM)
+_WHITE = b" \t"
+"""What the parser leaves around a value."""
 
 
 @dataclass(slots=True)
@@ -38,9 +41,7 @@ class McpHeaders:
     session_id: bytes | None = None
     last_event_id: bytes | None = None
     request_id: bytes | None = None
-    host: bytes | None = None
-    origin: bytes | None = None
-    params: dict[bytes, bytes] = field(default_factory=dict[bytes, bytes])
+    params: Mapping[bytes, bytes] | None = None
     duplicate: bytes | None = None
 
 
@@ -51,26 +52,55 @@ _FIELDS = {
     b"mcp-session-id": "session_id",
     b"last-event-id": "last_event_id",
     b"x-request-id": "request_id",
-    b"host": "host",
-    b"origin": "origin",
 }
 
 
 def read(headers: RawHeaders) -> McpHeaders:
     """Pick MCP's headers out of a request's; names come in lower case, as ASGI promises."""
-    found = McpHeaders()
+    fields = dict(headers)
+    if len(fields) == len(headers):
+        # None is there twice, as nearly always.
+        return _picked(fields)
+    found, params = McpHeaders(), dict[bytes, bytes]()
     for name, value in headers:
         attribute = _FIELDS.get(name)
         if attribute is not None:
             if getattr(found, attribute) is not None:
                 found.duplicate = name
-            # The parser leaves the optional white space after a value.
-            setattr(found, attribute, value.strip(b" \t"))
+            setattr(found, attribute, value.strip(_WHITE))
         elif name.startswith(_PARAM):
-            token = name[len(_PARAM) :]
-            if token in found.params:
+            token = name[_MARK:]
+            if token in params:
                 found.duplicate = name
-            found.params[token] = value.strip(b" \t")
+            params[token] = value.strip(_WHITE)
+    found.params = params
+    return found
+
+
+def _picked(fields: dict[bytes, bytes]) -> McpHeaders:
+    of = fields.get
+    found = McpHeaders(
+        of(b"mcp-protocol-version"),
+        of(b"mcp-method"),
+        of(b"mcp-name"),
+        of(b"mcp-session-id"),
+        of(b"last-event-id"),
+        of(b"x-request-id"),
+    )
+    if found.version is not None:
+        found.version = found.version.strip(_WHITE)
+    if found.method is not None:
+        found.method = found.method.strip(_WHITE)
+    if found.name is not None:
+        found.name = found.name.strip(_WHITE)
+    if found.session_id is not None:
+        found.session_id = found.session_id.strip(_WHITE)
+    if found.last_event_id is not None:
+        found.last_event_id = found.last_event_id.strip(_WHITE)
+    if found.request_id is not None:
+        found.request_id = found.request_id.strip(_WHITE)
+    params = {name[_MARK:]: fields[name].strip(_WHITE) for name in fields if name[:_MARK] == _PARAM}
+    found.params = params or None
     return found
 
 
@@ -189,10 +219,10 @@ def check_params(declared: dict[tuple[str, ...], str], headers: McpHeaders, para
     Raises:
         ProtocolError: HEADER_MISMATCH.
     """
-    arguments = _arguments(params)
+    arguments, sent = _arguments(params), headers.params or {}
     for path, token in declared.items():
         value = _at(arguments, path)
-        given, text = headers.params.get(token.lower().encode()), _scalar(value)
+        given, text = sent.get(token.lower().encode()), _scalar(value)
         if (given is None) != (text is None) or (given is not None and not _says(decode_value(given), text, value)):
             raise _mismatch(f"Mcp-Param-{token} must equal the argument that it mirrors.")
 

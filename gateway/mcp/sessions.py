@@ -315,4 +315,4 @@ class LegacySessions:
         self._away_until = self._clock.monotonic() + RETRY_SECONDS
 
     def _now(self) -> float:
-        return self._clock.now().timestamp()
+        return self._clock.timestamp()

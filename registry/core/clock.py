@@ -13,6 +13,10 @@ class Clock(Protocol):
         """Wall-clock time, always in UTC and timezone-aware."""
         ...
 
+    def timestamp(self) -> float:
+        """Wall-clock time in seconds since 1970: `now` for those who ask at every call."""
+        ...
+
     def monotonic(self) -> float:
         """Seconds for measuring durations and deadlines; unaffected by clock changes."""
         ...
@@ -25,6 +29,9 @@ class SystemClock:
 
     def now(self) -> datetime:
         return datetime.now(UTC)
+
+    def timestamp(self) -> float:
+        return time.time()
 
     def monotonic(self) -> float:
         return time.monotonic()

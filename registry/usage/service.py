@@ -7,8 +7,11 @@ Each row is linked into the process's chain (`registry.audit.chain`), so that on
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
+from typing import Any
 
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.audit.chain import Chain
 from registry.audit.verify import LinkedTable
@@ -26,10 +29,13 @@ CALLS = "calls"
 CALLS_TABLE = LinkedTable(CALLS, CallRecord, (CallRecord.id,), time_of)
 
 _NAMES = (*Call._fields, "chain_id", "chain_seq", "chain_hash")
-_MARKS = {
-    sqlite.dialect.name: ["?" for _ in _NAMES],
-    postgresql.dialect.name: [f"${number}" for number in range(1, len(_NAMES) + 1)],
-}
+_INSERT = f"INSERT INTO calls ({', '.join(_NAMES)}) VALUES "  # noqa: S608 - names only
+_SQLITE_ROWS = (256, 64, 16, 4, 1)
+"""Rows of one statement. Each step of SQLite's gives the interpreter's lock away and takes it back, which costs the
+calls under way more than the row does: many rows a step, by few different statements, cost them next to nothing."""
+_SQLITE_ROW = f"({', '.join('?' for _ in _NAMES)})"
+_SQLITE = {rows: _INSERT + ", ".join([_SQLITE_ROW] * rows) for rows in _SQLITE_ROWS}
+_POSTGRESQL = _INSERT + f"({', '.join(f'${number}' for number in range(1, len(_NAMES) + 1))})"
 
 
 class UsageService:
@@ -41,8 +47,9 @@ class UsageService:
 
     def __init__(self, database: Database, clock: Clock, key: bytes = b"") -> None:
         self._database = database
-        marks = _MARKS[database.url.get_backend_name()]
-        self._insert = f"INSERT INTO calls ({', '.join(_NAMES)}) VALUES ({', '.join(marks)})"  # noqa: S608 - names only
+        self._insert = (
+            _insert_postgresql if database.url.get_backend_name() == postgresql.dialect.name else _insert_sqlite
+        )
         self.chain = Chain(CALLS, Call._fields, key, clock, batches=True)
 
     async def write(self, calls: Sequence[Call]) -> None:
@@ -56,8 +63,7 @@ class UsageService:
             if links:
                 fresh = calls[len(calls) - len(links) :]
                 rows = [(*call, *link) for call, link in zip(fresh, links, strict=True)]
-                connection = await session.connection()
-                await connection.exec_driver_sql(self._insert, rows)
+                await self._insert(await session.connection(), rows)
         self.chain.confirm()
 
     async def calls(
@@ -80,3 +86,16 @@ class UsageService:
         """Matching calls by group: the newest hours or days first, else the groups with the most calls."""
         principal.require(READ)
         return await queries.grouped(session, principal, wanted, by, limit)
+
+
+async def _insert_postgresql(connection: AsyncConnection, rows: list[tuple[Any, ...]]) -> None:
+    await connection.exec_driver_sql(_POSTGRESQL, rows)
+
+
+async def _insert_sqlite(connection: AsyncConnection, rows: list[tuple[Any, ...]]) -> None:
+    start = 0
+    for size in _SQLITE_ROWS:
+        while len(rows) - start >= size:
+            values = tuple(chain.from_iterable(rows[start : start + size]))
+            await connection.exec_driver_sql(_SQLITE[size], values)
+            start += size

@@ -17,6 +17,9 @@ class SettableClock:
     def now(self) -> datetime:
         return self._now
 
+    def timestamp(self) -> float:
+        return self._now.timestamp()
+
     def monotonic(self) -> float:
         return self._elapsed
 
