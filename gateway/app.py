@@ -18,6 +18,7 @@ from gateway.mcp.sse_clients import sse_address_of
 from gateway.wiring.data_path import DataPath
 from gateway.wiring.facade import routers
 from gateway.wiring.ground import Ground
+from gateway.wiring.observability import Observability
 from gateway.wiring.services import Services
 from gateway.wiring.tools import own_tools
 from registry.core.version import VERSION
@@ -42,12 +43,16 @@ class Application:
         self.url = ground.url
         self.database = ground.database
         self._services = services = Services.make(ground)
-        self._authenticator = Authenticator(ground.database, services.identity, ground.events, ground.clock)
+        self._authenticator = Authenticator(
+            ground.database, services.identity, ground.events, ground.clock, [services.oauth]
+        )
         self.path = DataPath(ground, services, self._authenticator)
         self.path.offer(own_tools(ground, services, self.path))
+        self._observability = Observability(self.path)
         self._ready = False
         api = create_api(
-            routers(ground, services, self.path, self._authenticator, lambda: self._ready), version=VERSION
+            routers(ground, services, self.path, self._authenticator, self._observability, lambda: self._ready),
+            version=VERSION,
         )
         self._api = behind_edge(api, settings, host)
 
@@ -68,6 +73,7 @@ class Application:
 
     async def start(self) -> None:
         await self.path.start()
+        self._observability.start()
         self._ready = True
 
     def drain(self) -> None:
@@ -78,6 +84,7 @@ class Application:
     async def stop(self) -> None:
         self.drain()
         await self.path.stop()
+        await self._observability.stop()
         await self._authenticator.close()
         await self.ground.egress.close()
         await self.database.close()

@@ -61,6 +61,7 @@ class Cycle:
         "response_complete",
         "response_started",
         "scope",
+        "task",
     )
 
     def __init__(
@@ -91,6 +92,8 @@ class Cycle:
         self._head = b""
         self._chunked = False
         self._left = 0
+        self.task: asyncio.Task[None] | None = None
+        """The exchange at work."""
 
     # -- what the connection tells
 
@@ -153,8 +156,12 @@ class Cycle:
 
     # -- ASGI
 
-    async def run(self, app: App) -> None:
-        """Have the application answer; whatever it does wrong, the client gets an end."""
+    async def run(self, app: App, under_way: set[asyncio.Task[None]]) -> None:
+        """Have the application answer; whatever it does wrong, the client gets an end.
+
+        Args:
+            under_way: where `task` is until it has ended.
+        """
         try:
             await app(self.scope, self.receive, self.send)
             self._check_whole()
@@ -171,6 +178,9 @@ class Cycle:
         finally:
             # The scope refers to this: nothing is left for the collector of cycles.
             del self.scope[SHORT]
+            if self.task is not None:
+                under_way.discard(self.task)
+                self.task = None
 
     def _check_whole(self) -> None:
         if not self.response_complete and not self.disconnected:

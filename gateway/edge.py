@@ -204,9 +204,9 @@ class GuardedHttp(HttpToolsProtocol):
         }
 
     def _begin(self, cycle: Cycle) -> None:
-        task = self.loop.create_task(cycle.run(self.app))  # type: ignore[arg-type]
-        task.add_done_callback(self.tasks.discard)
-        self.tasks.add(task)
+        # uvicorn waits for these when it stops. The exchange leaves by itself: a callback would cost more.
+        cycle.task = self.loop.create_task(cycle.run(self.app, self.tasks))  # type: ignore[arg-type]
+        self.tasks.add(cycle.task)
 
     def on_body(self, body: bytes) -> None:
         self._heard_at = self.loop.time()

@@ -18,7 +18,7 @@ from registry.budgets.service import (
     PeriodName,
 )
 from registry.budgets.units import Unit
-from registry.budgets.views import LimitPage, LimitView, Spenders, Summary, Timeline, ToolPriceView
+from registry.budgets.views import LimitPage, LimitView, Spenders, Summary, Timeline, TimezoneView, ToolPriceView
 from registry.core.db import Database
 from registry.identity.principal import Principal
 from registry.servers.prices import MOST_USD, PriceService
@@ -71,6 +71,14 @@ class SetPrice(Arguments):
     server: str = Field(description="Id or slug of the server.")
     tool: str = Field(description="The server's own name of the tool.")
     price_usd: float | None = Field(ge=0, le=MOST_USD, description="Dollars per call; null for the server's price.")
+
+
+class GetTimezone(Arguments):
+    pass
+
+
+class SetTimezone(Arguments):
+    timezone: str = Field(min_length=1, max_length=64, description="Like Europe/Berlin.")
 
 
 class RemovedLimit(BaseModel):
@@ -129,6 +137,13 @@ class BudgetTools:
                 ListLimits,
                 self._list,
             ),
+            tool(
+                "budget_timezone_get",
+                "Show the time zone of budgets",
+                "Tell in which time zone the organisation's days, weeks and months begin.",
+                GetTimezone,
+                self._timezone,
+            ),
         ]
 
     def _changing(self) -> list[Tool[Any]]:
@@ -168,6 +183,15 @@ class BudgetTools:
                 OneLimit,
                 self._delete,
                 destructive=True,
+            ),
+            Tool(
+                "budget_timezone_set",
+                "Set the time zone of budgets",
+                "Say in which time zone the organisation's days, weeks and months begin.",
+                manage,
+                SetTimezone,
+                self._set_timezone,
+                idempotent=True,
             ),
             Tool(
                 "budget_prices_set",
@@ -218,6 +242,14 @@ class BudgetTools:
     async def _delete(self, principal: Principal, wanted: OneLimit) -> RemovedLimit:
         async with self._database.transaction() as session:
             return RemovedLimit(id=(await self._budgets.delete_limit(session, principal, wanted.id)).id)
+
+    async def _timezone(self, principal: Principal, _wanted: GetTimezone) -> TimezoneView:
+        async with self._database.reading() as session:
+            return await self._budgets.timezone(session, principal)
+
+    async def _set_timezone(self, principal: Principal, wanted: SetTimezone) -> TimezoneView:
+        async with self._database.transaction() as session:
+            return await self._budgets.set_timezone(session, principal, wanted.timezone)
 
     async def _price(self, principal: Principal, wanted: SetPrice) -> ToolPriceView:
         async with self._database.transaction() as session:

@@ -8,7 +8,17 @@ from pydantic import BaseModel, Field
 
 from registry.identity.principal import Principal
 
-Rule = Literal["listed", "permission", "key_tools", "emergency_stop", "definition", "rate_limit", "approval", "budget"]
+Rule = Literal[
+    "listed",
+    "permission",
+    "key_tools",
+    "access_rule",
+    "emergency_stop",
+    "definition",
+    "rate_limit",
+    "approval",
+    "budget",
+]
 
 
 class Step(BaseModel):

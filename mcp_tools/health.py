@@ -10,6 +10,7 @@ from mcp_tools.tool import Arguments, Tool
 from registry.core.db import Database
 from registry.health.service import HealthService, SystemHealth
 from registry.identity.principal import Principal
+from registry.servers.circuit import Circuits
 from registry.servers.service import ServerService
 from registry.servers.views import ServerHealth, server_health
 
@@ -31,10 +32,11 @@ class Health(BaseModel):
 
 
 class HealthTools:
-    def __init__(self, database: Database, servers: ServerService, health: HealthService) -> None:
+    def __init__(self, database: Database, servers: ServerService, health: HealthService, circuits: Circuits) -> None:
         self._database = database
         self._servers = servers
         self._health = health
+        self._circuits = circuits
 
     def tools(self) -> list[Tool[Any]]:
         return [
@@ -66,4 +68,5 @@ class HealthTools:
 
     async def _get_server(self, principal: Principal, wanted: GetServerHealth) -> ServerHealth:
         async with self._database.reading() as session:
-            return server_health(await self._servers.get_by_id_or_slug(session, principal, wanted.server))
+            server = await self._servers.get_by_id_or_slug(session, principal, wanted.server)
+            return server_health(server, self._circuits.circuit(server.id))

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from mcp_tools.tool import Arguments, Tool
 from registry.core.db import Database
 from registry.identity.principal import Principal
+from registry.servers.circuit import Circuits
 from registry.servers.connection import Transport
 from registry.servers.discovery import Discovery
 from registry.servers.service import Changes, Environment, PinningMode, Registration, ServerService, Status
@@ -42,6 +43,7 @@ class RegisterServer(Arguments):
     tags: list[str] = Field(default_factory=list[str])
     transport: Transport | None = Field(None, description="Guessed from the address when left out.")
     headers: dict[str, str] = Field(default_factory=dict[str, str], description="Sent with each request; kept secret.")
+    public: bool = Field(False, description="Answer anybody, without a credential; needs gateway:operate.")
 
 
 class UpdateServer(OneServer):
@@ -51,6 +53,7 @@ class UpdateServer(OneServer):
     status: Status | None = None
     tags: list[str] | None = None
     base_url: str | None = None
+    public: bool | None = Field(None, description="Whether anybody is answered; true needs gateway:operate.")
     pinning: PinningMode | None = Field(
         None, description="What waits for a person: changed definitions (hold), new ones too (strict), nothing (off)."
     )
@@ -71,10 +74,11 @@ class DiscoveredServer(BaseModel):
 class ServerTools:
     """The tools' bodies: each is one transaction around one call of the service."""
 
-    def __init__(self, database: Database, servers: ServerService, discovery: Discovery) -> None:
+    def __init__(self, database: Database, servers: ServerService, discovery: Discovery, circuits: Circuits) -> None:
         self._database = database
         self._servers = servers
         self._discovery = discovery
+        self._circuits = circuits
 
     def tools(self) -> list[Tool[Any]]:
         return [
@@ -142,7 +146,8 @@ class ServerTools:
     async def _get(self, principal: Principal, wanted: OneServer) -> ServerDetail:
         async with self._database.reading() as session:
             server = await self._servers.get_by_id_or_slug(session, principal, wanted.server)
-            return server_detail(server, await self._servers.capabilities(session, server))
+            capabilities = await self._servers.capabilities(session, server)
+            return server_detail(server, capabilities, self._circuits.circuit(server.id))
 
     async def _register(self, principal: Principal, wanted: RegisterServer) -> ServerDetail:
         fields: dict[str, Any] = wanted.model_dump() | {"tags": tuple(wanted.tags)}

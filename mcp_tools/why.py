@@ -31,8 +31,8 @@ class WhyTools:
             Tool(
                 "tools_why",
                 "Why a tool may be called or not",
-                "Say which rule decides about calls of a tool: permission, the key's patterns, an emergency stop, a "
-                "held definition, an approval rule or a budget. Nothing is called.",
+                "Say which rule decides about calls of a tool: permission, the key's patterns, an access rule, an "
+                "emergency stop, a held definition, an approval rule or a budget. Nothing is called.",
                 READ,
                 Why,
                 self._why,

@@ -9,13 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
-from gateway.auth.credentials import Headers, check_form, find_credential, obvious_credential
+from gateway.auth.credentials import (
+    Headers,
+    by_cookie,
+    check_form,
+    find_credential,
+    obvious_credential,
+    require_same_origin,
+)
 from registry.core.clock import Clock
 from registry.core.db import Database, Session
 from registry.core.errors import Unauthenticated
@@ -30,6 +37,9 @@ MAX_AGE_SECONDS = 1.0
 REFRESH_SECONDS = MAX_AGE_SECONDS / 2
 MAX_KNOWN = 10_000
 MAX_REFUSED = 1_000
+
+WHOLE = "/"
+"""Audience of credentials that open every address of the gateway."""
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -50,17 +60,42 @@ class _Refused:
     at: float
 
 
+class WrongAudience(Unauthenticated):
+    """A good token that was issued for another address."""
+
+
+class Recognizer(Protocol):
+    """Knows one further kind of credential."""
+
+    def recognizes(self, credential: str) -> bool:
+        """Whether the credential looks like one of its kind; decided without waiting."""
+        ...
+
+    async def authenticate(self, credential: str) -> Principal:
+        """Raises `Unauthenticated`."""
+        ...
+
+
 class Authenticator:
     """From credential to principal, remembered for at most `MAX_AGE_SECONDS`.
 
     Args:
         database: read for each verification.
         events: where `CredentialsChanged` is heard.
+        recognizers: asked in turn before the credential is taken for one of identity's own.
     """
 
-    def __init__(self, database: Database, identity: IdentityService, events: EventBus, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        identity: IdentityService,
+        events: EventBus,
+        clock: Clock,
+        recognizers: Sequence[Recognizer] = (),
+    ) -> None:
         self._database = database
         self._identity = identity
+        self._recognizers = recognizers
         self._clock = clock
         # Keyed by digest, so that memory holds no credentials.
         self._known: dict[bytes, _Known] = {}
@@ -72,28 +107,45 @@ class Authenticator:
         self._changes = 0
         self._unsubscribe = events.subscribe(CredentialsChanged, self._forget)
 
-    def cached(self, headers: Headers) -> Principal | None:
+    def cached(self, headers: Headers, address: str = WHOLE) -> Principal | None:
         """The principal if it is known and fresh; never waits. `None` means: ask `authenticate`."""
         credential = obvious_credential(headers)
         if credential is None:
             return None
-        return self._fresh(hashlib.sha256(credential).digest(), credential)
+        principal = self._fresh(hashlib.sha256(credential).digest(), credential)
+        return principal if principal is not None and _admitted(principal, address) else None
 
-    async def authenticate(self, headers: Headers) -> Principal:
+    async def authenticate(self, headers: Headers, address: str = WHOLE, *, safe: bool = False) -> Principal:
         """The principal of the request's credential.
+
+        Args:
+            address: the path that is asked for, for tokens that were issued for one; `/` stands for all that is not
+                MCP.
+            safe: the request changes nothing.
 
         Raises:
             CredentialMissing: there is none.
-            Unauthenticated: there are several different ones, or it is malformed, wrong, expired or revoked.
+            Unauthenticated: there are several different ones, or it is malformed, wrong, expired, revoked, or for
+                another address.
+            CrossSite: it is a cookie, and another site may be asking.
         """
-        return await self.verify(find_credential(headers))
+        principal = await self.verify(find_credential(headers), address)
+        if not safe and by_cookie(headers):
+            require_same_origin(headers)
+        return principal
 
-    async def verify(self, credential: bytes) -> Principal:
+    async def verify(self, credential: bytes, address: str = WHOLE) -> Principal:
         """The principal of a credential that was found already (in the query of a socket, say).
 
         Raises:
-            Unauthenticated: malformed, wrong, expired or revoked.
+            Unauthenticated: malformed, wrong, expired, revoked, or for another address.
         """
+        principal = await self._verify(credential)
+        if not _admitted(principal, address):
+            raise WrongAudience("The token was issued for another address of this gateway, or for none of it.")
+        return principal
+
+    async def _verify(self, credential: bytes) -> Principal:
         check_form(credential)
         key = hashlib.sha256(credential).digest()
         principal = self._fresh(key, credential)
@@ -141,8 +193,7 @@ class Authenticator:
     async def _look_up(self, key: bytes, credential: bytes) -> Principal:
         changes, started = self._changes, self._clock.monotonic()
         try:
-            async with self._database.reading() as session:
-                principal = await self._identify(session, credential.decode("ascii"))
+            principal = await self._identify(credential.decode("ascii"))
         except Unauthenticated as error:
             self._known.pop(key, None)
             if changes == self._changes:
@@ -153,7 +204,14 @@ class Authenticator:
         self._touch(principal)
         return principal
 
-    async def _identify(self, session: Session, credential: str) -> Principal:
+    async def _identify(self, credential: str) -> Principal:
+        for recognizer in self._recognizers:
+            if recognizer.recognizes(credential):
+                return await recognizer.authenticate(credential)
+        async with self._database.reading() as session:
+            return await self._own(session, credential)
+
+    async def _own(self, session: Session, credential: str) -> Principal:
         if credential.startswith(KEY_MARK):
             return await self._identity.authenticate_key(session, credential)
         if credential.startswith(SESSION_MARK):
@@ -196,6 +254,11 @@ class Authenticator:
         self._background.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.warning("background authentication work failed", error_type=type(error).__name__)
+
+
+def _admitted(principal: Principal, address: str) -> bool:
+    """Whether the principal's credential may be used here: RFC 8707's audience, for those that have one."""
+    return principal.audience is None or principal.audience in (WHOLE, address)
 
 
 def _put(entries: dict[K, V], key: K, value: V, most: int) -> None:

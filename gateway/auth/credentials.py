@@ -1,10 +1,14 @@
-"""Which credential a request carries, from its raw ASGI headers. What it is worth, the authenticator knows."""
+"""Which credential a request carries, from its raw ASGI headers. What it is worth, the authenticator knows.
+
+A browser sends its cookie with whatever a page of anybody's asks it to send. So a cookie counts for a request that may
+change something only where the browser says that our own page asked.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from registry.core.errors import Unauthenticated
+from registry.core.errors import Forbidden, Unauthenticated
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -30,6 +34,12 @@ class CredentialMalformed(Unauthenticated):
     """Something stands where a credential should, but is none."""
 
 
+class CrossSite(Forbidden):
+    """A cookie alone, without the browser's word that our own page asked."""
+
+    code = "CROSS_SITE_REQUEST"
+
+
 def obvious_credential(headers: Headers) -> bytes | None:
     """The credential where exactly one header can hold one, as in nearly every request; `None` means: look closely."""
     found = None
@@ -52,23 +62,55 @@ def find_credential(headers: Headers) -> bytes:
     Raises:
         CredentialMissing, CredentialAmbiguous, CredentialMalformed: there is none, or not exactly one usable one.
     """
+    headers = list(headers)
     shown: set[bytes] = set()
-    cookies: dict[bytes, bytes] = {}
     for name, value in headers:
         if name in _HEADERS:
             shown.add(_bearer(value) if name == b"authorization" else value.strip())
-        elif name == b"cookie":
-            cookies.update(_cookies(value))
     if len(shown) > 1:
         raise CredentialAmbiguous("The request carries several different credentials: send one.")
     if not shown:
-        cookie = cookies.get(SECURE_SESSION_COOKIE.encode()) or cookies.get(SESSION_COOKIE.encode())
-        if not cookie:
+        found = session_cookie(headers)
+        if not found:
             raise CredentialMissing("Missing Bearer token")
-        shown.add(cookie)
+        shown.add(found)
     (credential,) = shown
     check_form(credential)
     return credential
+
+
+def by_cookie(headers: Headers) -> bool:
+    """Whether the credential that `find_credential` finds is a cookie."""
+    return not any(name in _HEADERS for name, _ in headers)
+
+
+def session_cookie(headers: Headers) -> bytes | None:
+    """The session that a browser keeps for us."""
+    return cookie(headers, SECURE_SESSION_COOKIE) or cookie(headers, SESSION_COOKIE)
+
+
+def cookie(headers: Headers, wanted: str) -> bytes | None:
+    cookies: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name == b"cookie":
+            cookies.update(_cookies(value))
+    return cookies.get(wanted.encode())
+
+
+def require_same_origin(headers: Headers) -> None:
+    """Raises `CrossSite` unless the browser says that a page of this origin asks (Sec-Fetch-Site, else Origin)."""
+    given = dict(headers)
+    site, origin = given.get(b"sec-fetch-site"), given.get(b"origin")
+    same = site == b"same-origin" if site is not None else _host_of(origin) == given.get(b"host", b"").lower()
+    if not same:
+        raise CrossSite(
+            "A cookie counts for pages of this gateway only: send the session as X-Session-ID, or use an API key."
+        )
+
+
+def _host_of(origin: bytes | None) -> bytes | None:
+    scheme, separator, host = (origin or b"").lower().partition(b"://")
+    return host if separator and scheme in (b"http", b"https") else None
 
 
 def check_form(credential: bytes) -> None:

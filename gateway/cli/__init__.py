@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
+from gateway.cli.access import access
 from gateway.cli.approvals import approvals
 from gateway.cli.audit import audit
 from gateway.cli.budgets import budget
@@ -27,7 +28,9 @@ from gateway.cli.serve import serve
 from gateway.cli.servers import servers
 from gateway.cli.sets import sets
 from gateway.cli.stdio import stdio
+from gateway.cli.teams import teams
 from gateway.cli.tools import call, tools
+from gateway.cli.usage import usage
 from gateway.cli.why import why
 from registry.core.errors import GatehouseError
 
@@ -47,6 +50,9 @@ app.add_typer(servers, name="servers")
 app.add_typer(sets, name="sets")
 app.add_typer(keys, name="keys")
 app.add_typer(tools, name="tools")
+app.add_typer(usage, name="usage")
+app.add_typer(teams, name="teams")
+app.add_typer(access, name="access")
 app.add_typer(budget, name="budget")
 app.add_typer(emergency, name="emergency")
 app.add_typer(pins, name="pins")

@@ -85,6 +85,26 @@ def _spenders(which: str, start: str | None, end: str | None, *, as_json: bool) 
     show_table(("name", "spent"), [*rows, ["(none)", _usd(found.get("unassigned"))]])
 
 
+@budget.command("timezone")
+def timezone(
+    name: Annotated[
+        str | None, typer.Argument(help="Like Europe/Berlin; without it, the present one is shown.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show or set the time zone in which days, weeks and months begin."""
+    path = f"{BUDGET}/timezone"
+
+    async def work(client: GatewayClient) -> Any:
+        return await (client.rest("GET", path) if name is None else client.rest("PUT", path, {"timezone": name}))
+
+    found = object_in(run(work))
+    if as_json:
+        show_json(found)
+    else:
+        show(str(found.get("timezone")))
+
+
 @budget.command("price")
 def price(
     server: Annotated[str, typer.Argument(metavar="NAME|ID|SLUG")],

@@ -52,6 +52,7 @@ def add(
     environment: Annotated[str, typer.Option(help="development, staging or production.")] = "development",
     tag: Annotated[list[str] | None, typer.Option(help="May be repeated.")] = None,
     description: Annotated[str | None, typer.Option()] = None,
+    public: Annotated[bool, typer.Option("--public", help="Answer anybody, without a credential.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Register a server, by its URL or by the command that starts it."""
@@ -59,6 +60,8 @@ def add(
     body: dict[str, Any] = {"name": name, "environment": environment, "tags": tag or []}
     if description is not None:
         body["description"] = description
+    if public:
+        body["public"] = True
     headers: dict[str, str] = {}
     if command is None:
         body |= _by_url(url, transport, header or [], env or [])
@@ -154,6 +157,46 @@ def show_server(which: Which, as_json: AsJson = False) -> None:
     for field, value in server.items():
         if value not in (None, [], {}):
             show(f"{field + ':':<20}{_value(value)}")
+
+
+@servers.command("update")
+def update(
+    which: Which,
+    name: Annotated[str | None, typer.Option()] = None,
+    url: Annotated[str | None, typer.Option(help="The server's endpoint.")] = None,
+    description: Annotated[str | None, typer.Option()] = None,
+    environment: Annotated[str | None, typer.Option(help="development, staging or production.")] = None,
+    status: Annotated[str | None, typer.Option(help="active, inactive or archived.")] = None,
+    public: Annotated[
+        bool | None, typer.Option("--public/--private", help="Whether anybody is answered, without a credential.")
+    ] = None,
+    pinning: Annotated[
+        str | None, typer.Option(help="What waits for a person: hold changed definitions, strict new ones too, off.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change a server; what is not given stays as it is."""
+    given = {
+        "name": name,
+        "base_url": url,
+        "description": description,
+        "environment": environment,
+        "status": status,
+        "public": public,
+        "pinning": pinning,
+    }
+    body = {field: value for field, value in given.items() if value is not None}
+    if not body:
+        raise UsageWrong("Say what to change: see gatehouse servers update --help.")
+
+    async def work(client: GatewayClient) -> Any:
+        return await client.rest("PUT", _path(await find(client, which)), body)
+
+    server = object_in(run(work))
+    if as_json:
+        show_json(server)
+    else:
+        show(f"Changed {_summary(server)}.")
 
 
 @servers.command("remove")

@@ -24,12 +24,14 @@ from gateway.mcp.envelope import ProtocolError, encode
 from gateway.mcp.secrets import Secrets
 from gateway.mcp.shaping import Shaping, shape
 from gateway.mcp.uri_templates import UriTemplate
+from registry.access.rule import AccessBook
 from registry.identity.permissions import PUBLIC
 from registry.identity.principal import Principal
 from registry.servers.names import prefixed, prefixed_uri, split_uri
 from registry.sets.resolve import resolve
 
 if TYPE_CHECKING:
+    from registry.access.rule import Access, AccessRule
     from registry.servers.connection import Connection, Held, Kind, ServerOffer
     from registry.sets.members import SetOffer
 
@@ -124,7 +126,7 @@ class View:
 
     Args:
         single: the one server, at a server's own address.
-        may_use: whether the caller's key admits a name (`server__name`).
+        may_use: whether key and access rules admit a capability: its kind, its server and the server's name for it.
         curated: the set, at a set's address.
     """
 
@@ -132,7 +134,7 @@ class View:
     servers: tuple[ServerEntry, ...]
     single: ServerEntry | None
     ttl_ms: int
-    may_use: Callable[[str], bool]
+    may_use: Callable[[Kind, str, str], bool]
     curated: SetOffer | None = None
     _pages: dict[Kind, _Pages] = field(default_factory=dict["Kind", _Pages])
     _fingerprints: dict[Kind, bytes] = field(default_factory=dict["Kind", bytes])
@@ -146,11 +148,9 @@ class View:
         entry = self.entries["resource"].get(uri)
         if entry is not None:
             return entry.server, entry.name
-        if self.curated is not None:
-            return self._find_in_set(uri, self.curated)
-        found = self._find_unlisted(uri)
+        found = self._find_unlisted(uri) if self.curated is None else self._find_in_set(uri, self.curated)
         # What is not listed was not filtered by listing either.
-        return found if found is not None and self.may_use(prefixed(found[0].slug, found[1])) else None
+        return found if found is not None and self.may_use("resource", found[0].slug, found[1]) else None
 
     def _find_unlisted(self, uri: str) -> tuple[ServerEntry, str] | None:
         split = split_uri(uri)
@@ -224,12 +224,19 @@ class View:
 class OrgCatalog:
     """One organisation's servers and sets in the snapshot, and the views made of them so far."""
 
-    def __init__(self, servers: Iterable[ServerEntry], ttl_seconds: int, sets: Iterable[SetOffer] = ()) -> None:
+    def __init__(
+        self,
+        servers: Iterable[ServerEntry],
+        ttl_seconds: int,
+        sets: Iterable[SetOffer] = (),
+        book: AccessBook | None = None,
+    ) -> None:
         self.servers = {server.slug: server for server in sorted(servers, key=lambda server: server.slug)}
         self._sets = {made.slug: made for made in sets}
         self._set_entries: dict[str, list[Entry]] = {}
+        self._book = book or AccessBook()
         self._ttl_ms = ttl_seconds * 1000
-        self._views: OrderedDict[tuple[str, str], View] = OrderedDict()
+        self._views: OrderedDict[tuple[str, str, tuple[int, ...]], View] = OrderedDict()
         self._secrets: Secrets | None = None
 
     @property
@@ -247,29 +254,54 @@ class OrgCatalog:
         place = place_of(slug, curated=curated)
         if principal.place is not None and principal.place != place:
             return None
-        key = (place, principal.grant)
+        access = self._book.access_of(principal)
+        key = (place, principal.grant, access.key)
         view = self._views.get(key)
         if view is None:
             if slug is not None and slug not in (self._sets if curated else self.servers):
                 return None
-            made = (
-                self._compile_set(self._sets[slug], principal) if curated and slug else self._compile(slug, principal)
+            may_use = self._judge(principal, access)
+            view = self._views[key] = (
+                self._compile_set(self._sets[slug], principal, may_use)
+                if curated and slug
+                else self._compile(slug, principal, may_use)
             )
-            view = self._views[key] = made
             if len(self._views) > MAX_VIEWS:
                 self._views.popitem(last=False)
         return view
 
-    def _compile(self, slug: str | None, principal: Principal) -> View:
+    def deciding(self, principal: Principal, kind: Kind, server: str, name: str) -> AccessRule | None:
+        """The access rule that decides whether `principal` may use a capability; `None` where none does."""
+        return self._book.access_of(principal).deciding(kind, server, name, self._in_set)
+
+    def _judge(self, principal: Principal, access: Access) -> Callable[[Kind, str, str], bool]:
+        def may_use(kind: Kind, server: str, name: str) -> bool:
+            return principal.may_use(prefixed(server, name)) and access.allows(kind, server, name, self._in_set)
+
+        return may_use
+
+    def _in_set(self, slug: str, kind: Kind, server: str, name: str, generously: bool) -> bool:
+        """Whether a set has a capability; a URI also where one of the set's templates matches it."""
+        entries = self._entries_of_set(slug)
+        if any((entry.kind, entry.server.slug, entry.name) == (kind, server, name) for entry in entries):
+            return True
+        return kind == "resource" and any(
+            entry.kind == "template"
+            and entry.server.slug == server
+            and UriTemplate(entry.name, strict=not generously).matches(name)
+            for entry in entries
+        )
+
+    def _compile(self, slug: str | None, principal: Principal, may_use: Callable[[Kind, str, str], bool]) -> View:
         single = self.servers[slug] if slug is not None else None
         servers = (single,) if single is not None else tuple(self.servers.values())
         shared = _shared_uris(servers)
         entries: dict[Kind, dict[str, Entry]] = {"tool": {}, "resource": {}, "template": {}, "prompt": {}}
         for server in servers:
             for definition in server.definitions:
-                name = prefixed(server.slug, definition.name)
-                if not _visible(principal, definition, name):
+                if not _visible(principal, server, definition, may_use):
                     continue
+                name = prefixed(server.slug, definition.name)
                 if single is not None:
                     exposed = definition.name
                 elif definition.kind in ("tool", "prompt"):
@@ -282,18 +314,14 @@ class OrgCatalog:
                 entries[definition.kind].setdefault(
                     exposed, Entry(definition.kind, exposed, definition.name, server, definition, definition.permission)
                 )
-        return View(
-            entries=entries, servers=servers, single=single, ttl_ms=self._ttl_of(servers), may_use=principal.may_use
-        )
+        return View(entries=entries, servers=servers, single=single, ttl_ms=self._ttl_of(servers), may_use=may_use)
 
-    def _compile_set(self, made: SetOffer, principal: Principal) -> View:
-        if made.slug not in self._set_entries:
-            self._set_entries[made.slug] = self._entries_of(made)
+    def _compile_set(self, made: SetOffer, principal: Principal, may_use: Callable[[Kind, str, str], bool]) -> View:
         entries: dict[Kind, dict[str, Entry]] = {"tool": {}, "resource": {}, "template": {}, "prompt": {}}
         servers: dict[str, ServerEntry] = {}
-        for entry in self._set_entries[made.slug]:
+        for entry in self._entries_of_set(made.slug):
             # A key that may use some tools only may use those in a set, whatever they are called there.
-            if _visible(principal, entry.definition, prefixed(entry.server.slug, entry.name)):
+            if _visible(principal, entry.server, entry.definition, may_use):
                 entries[entry.kind][entry.exposed] = entry
                 servers[entry.server.slug] = entry.server
         used = tuple(servers.values())
@@ -302,9 +330,16 @@ class OrgCatalog:
             servers=used,
             single=None,
             ttl_ms=self._ttl_of(used),
-            may_use=principal.may_use,
+            may_use=may_use,
             curated=made,
         )
+
+    def _entries_of_set(self, slug: str) -> list[Entry]:
+        found = self._set_entries.get(slug)
+        if found is None:
+            made = self._sets.get(slug)
+            found = self._set_entries[slug] = self._entries_of(made) if made is not None else []
+        return found
 
     def _entries_of(self, made: SetOffer) -> list[Entry]:
         """What a set offers, named before anybody's permissions: a name means the same to everybody."""
@@ -346,9 +381,15 @@ class Catalog:
         self._organisations: dict[str, OrgCatalog] = {}
         self._visitors: dict[str, Principal] = {}
 
-    def replace(self, org_id: str, offers: Sequence[ServerOffer], sets: Sequence[SetOffer] = ()) -> None:
+    def replace(
+        self,
+        org_id: str,
+        offers: Sequence[ServerOffer],
+        sets: Sequence[SetOffer] = (),
+        book: AccessBook | None = None,
+    ) -> None:
         servers = [compile_server(offer) for offer in offers]
-        self._organisations[org_id] = OrgCatalog([*servers, self._own(org_id)], self._ttl_seconds, sets)
+        self._organisations[org_id] = OrgCatalog([*servers, self._own(org_id)], self._ttl_seconds, sets, book)
         public = [place_of(server.slug) for server in servers if server.public]
         self._open_to_visitors(org_id, [*public, *(place_of(made.slug, curated=True) for made in sets if made.public)])
 
@@ -410,12 +451,15 @@ def compile_server(offer: ServerOffer) -> ServerEntry:
     )
 
 
-def _visible(principal: Principal, definition: Definition, name: str) -> bool:
-    return (
-        principal.may(_LIST_PERMISSION[definition.kind])
-        and (definition.permission is None or principal.may(definition.permission))
-        and principal.may_use(name)
-    )
+def _visible(
+    principal: Principal, server: ServerEntry, definition: Definition, may_use: Callable[[Kind, str, str], bool]
+) -> bool:
+    if not principal.may(_LIST_PERMISSION[definition.kind]):
+        return False
+    if definition.permission is None:
+        return may_use(definition.kind, server.slug, definition.name)
+    # The gateway's own: permissions say it all, and hold at every door.
+    return principal.may(definition.permission) and principal.may_use(prefixed(server.slug, definition.name))
 
 
 def _slug_of(uri: str) -> str | None:

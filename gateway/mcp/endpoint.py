@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import structlog
 
+from gateway.auth.credentials import CredentialMissing
 from gateway.cycle import SHORT
 from gateway.mcp import envelope, protocol, sse, translate
 from gateway.mcp.envelope import ProtocolError
@@ -66,15 +67,22 @@ class McpEndpoint(Generic[A]):
         hosts: which `Host` and `Origin` are answered.
         max_body_bytes: larger requests are answered 413, unread.
         client_of: the client's address.
+        challenges: tells clients how to get a token.
     """
 
     def __init__(
-        self, handler: Exchanges[A], hosts: Hosts, max_body_bytes: int, client_of: Callable[[Scope], str]
+        self,
+        handler: Exchanges[A],
+        hosts: Hosts,
+        max_body_bytes: int,
+        client_of: Callable[[Scope], str],
+        challenges: Challenges,
     ) -> None:
         self._handler = handler
         self._hosts = hosts
         self._max_body_bytes = max_body_bytes
         self._client_of = client_of
+        self._challenges = challenges
 
     async def serve(self, address: A, scope: Scope, receive: Receive, send: Send) -> None:
         identifier = b""
@@ -91,7 +99,8 @@ class McpEndpoint(Generic[A]):
         except ClientGone:
             answer = Answer(status=202)
         except Unauthenticated as error:
-            answer = _unauthenticated(error)
+            invalid = not isinstance(error, CredentialMissing)
+            answer = _unauthenticated(error, self._challenges.sign_in(scope, invalid=invalid))
         except _TooLarge as error:
             failure = ProtocolError(
                 protocol.INVALID_REQUEST, f"The body is larger than {self._max_body_bytes} bytes.", status=413
@@ -105,6 +114,8 @@ class McpEndpoint(Generic[A]):
             log.exception("an MCP exchange failed")
             failure = ProtocolError(protocol.INTERNAL_ERROR, "The gateway failed to answer; the failure was logged.")
             answer = Answer(status=200, body=envelope.error(identifier, failure))
+        if answer.step_up is not None:
+            answer.headers += ((b"www-authenticate", self._challenges.step_up(scope, answer.step_up)),)
         if short is None or answer.stream is not None or not short.respond(answer.status, _head(answer), answer.body):
             await _write(answer, send)
 
@@ -174,11 +185,18 @@ class Hosts(Protocol):
     def admits_origin(self, origin: bytes, host: bytes) -> bool: ...
 
 
-def _unauthenticated(error: Unauthenticated) -> Answer:
+class Challenges(Protocol):
+    """Makes the values of `WWW-Authenticate`: `gateway.auth.challenge`."""
+
+    def sign_in(self, scope: Scope, *, invalid: bool) -> bytes: ...
+
+    def step_up(self, scope: Scope, wanted: str) -> bytes: ...
+
+
+def _unauthenticated(error: Unauthenticated, challenge: bytes) -> Answer:
     failure = ProtocolError(
         protocol.INVALID_REQUEST, error.message, data={"code": error.code, **error.details}, status=401
     )
-    challenge = b'Bearer realm="gatehouse", error="invalid_token"'
     return Answer(status=401, body=envelope.error(b"", failure), headers=((b"www-authenticate", challenge),))
 
 

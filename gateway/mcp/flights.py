@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import Any
 
 SWEEP_SECONDS = 0.1
@@ -24,7 +25,7 @@ class Flight:
 
     Args:
         receive: the connection's ASGI `receive`, to learn that the client has gone.
-        deadline: on the loop's clock; moved on as the answer arrives.
+        deadline: in seconds of `time.monotonic`; moved on as the answer arrives.
         late: what the call fails with at its deadline.
         stoppable: ended by an emergency stop.
     """
@@ -97,11 +98,10 @@ class Flights:
         return list(self._flying)
 
     async def _sweep(self) -> None:
-        loop = asyncio.get_running_loop()
         before: set[Flight] = set()
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            now = loop.time()
+            now = monotonic()
             for flight in tuple(self._flying):
                 if now >= flight.deadline:
                     flight.end(flight.late())

@@ -16,6 +16,7 @@ from gateway.mcp import envelope, headers, protocol
 from gateway.mcp.catalog import place_of
 from gateway.mcp.envelope import UNREADABLE, Message, Params, ProtocolError, encode, object_param, params_of, text_param
 from gateway.mcp.log_levels import LEVELS
+from gateway.mcp.policies.permission import ScopeMissing
 from gateway.mcp.request import Request
 from gateway.mcp.router import ROOTS_CHANGED, Router, initialize_result
 from gateway.mcp.streams import Streams, TooManyStreams
@@ -42,10 +43,10 @@ _ALLOW_POST = ((b"allow", b"POST"),)
 class Authenticator(Protocol):
     """Finds the caller behind a request's headers."""
 
-    def cached(self, headers: RawHeaders) -> Principal | None: ...
+    def cached(self, headers: RawHeaders, address: str) -> Principal | None: ...
 
-    async def authenticate(self, headers: RawHeaders) -> Principal:
-        """Raises `registry.core.errors.Unauthenticated`."""
+    async def authenticate(self, headers: RawHeaders, address: str) -> Principal:
+        """Raises `registry.core.errors.Unauthenticated`, also for a token of another address."""
         ...
 
 
@@ -59,6 +60,11 @@ class Address:
     @property
     def place(self) -> str:
         return place_of(self.slug, curated=self.curated)
+
+    @property
+    def path(self) -> str:
+        """The address as tokens are issued for it."""
+        return "/mcp" if self.slug is None else f"/{self.place}/mcp"
 
 
 class Meta(msgspec.Struct, gc=False):
@@ -167,11 +173,12 @@ class Handler:
             Unauthenticated: no good credential.
             TooManyVisits: too many without one.
         """
-        principal = self._authenticator.cached(raw_headers)
+        path = address.path
+        principal = self._authenticator.cached(raw_headers, path)
         if principal is not None:
             return principal
         try:
-            return await self._authenticator.authenticate(raw_headers)
+            return await self._authenticator.authenticate(raw_headers, path)
         except CredentialMissing:
             visitor = self._router.catalog.visitor(address.place)
             if visitor is None:
@@ -334,4 +341,5 @@ def too_many(body: bytes, error: TooManyVisits) -> Answer:
 
 def _refused(identifier: bytes, error: ProtocolError, *, modern: bool) -> Answer:
     by_code = protocol.HTTP_STATUS.get(error.code, 200) if modern else 200
-    return Answer(status=error.status or by_code, body=envelope.error(identifier, error))
+    step_up = error.scope if isinstance(error, ScopeMissing) else None
+    return Answer(status=error.status or by_code, body=envelope.error(identifier, error), step_up=step_up)

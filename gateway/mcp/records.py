@@ -37,12 +37,32 @@ class Recorder:
         self._sink = sink
         self.durable = durable
         self._waiting: list[Call] = []
+        self._observed = 0
+        """How many of them `_observers` have been told of."""
+        self._observers: list[Callable[[Sequence[Call]], None]] = []
         self._told: list[asyncio.Future[None]] = []
         """Whoever waits until what is in memory, or under way to the sink, has been stored."""
         self._writing = False
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def on_records(self, observe: Callable[[Sequence[Call]], None]) -> None:
+        """Call `observe` with every record once, in batches, whether or not it can be written."""
+        self._observers.append(observe)
+
+    def observe(self) -> None:
+        """Tell of the records that nobody has been told of yet."""
+        fresh = self._waiting[self._observed :] if self._observed else self._waiting
+        self._observed = len(self._waiting)
+        for observe in self._observers if fresh else ():
+            try:
+                observe(fresh)
+            except Exception:
+                log.exception("records could not be told of", count=len(fresh))
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run())
@@ -81,7 +101,8 @@ class Recorder:
     async def _flush(self) -> None:
         tries = 0
         while self._waiting:
-            batch, self._waiting = self._waiting, []
+            self.observe()
+            batch, self._waiting, self._observed = self._waiting, [], 0
             # Who asks from here on, while the sink works, waits for the next batch as well: that is late, never early.
             told, self._told = self._told, []
             self._writing = True
@@ -91,6 +112,7 @@ class Recorder:
                 # The records stay in memory, in order; when memory is full, calls wait.
                 log.exception("records could not be written", count=len(batch))
                 self._waiting = batch + self._waiting
+                self._observed += len(batch)
                 self._told = told + self._told
                 tries += 1
                 if self._stopping and tries >= LAST_TRIES:

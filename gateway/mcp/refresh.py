@@ -6,7 +6,7 @@ Where offers come from is the registry's affair (`OfferSource`); changes are ann
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gateway.mcp.notices import Notices
     from gateway.mcp.upstream.manager import Upstreams
     from gateway.mcp.watch import Watches
+    from registry.access.rule import AccessBook
     from registry.servers.connection import ServerOffer
     from registry.sets.members import SetOffer
 
@@ -25,8 +26,10 @@ RETRY_SECONDS = 1.0
 
 
 class OfferSource(Protocol):
-    async def load(self, org_id: str | None) -> tuple[Sequence[ServerOffer], Sequence[SetOffer]]:
-        """The stored offers and sets of one organisation, or of all."""
+    async def load(
+        self, org_id: str | None
+    ) -> tuple[Sequence[ServerOffer], Sequence[SetOffer], Mapping[str, AccessBook]]:
+        """The stored offers, sets and access rules of one organisation, or of all."""
         ...
 
 
@@ -51,13 +54,13 @@ class CatalogRefresh:
         """Load everything, then follow changes."""
         offers: dict[str, list[ServerOffer]] = {}
         sets: dict[str, list[SetOffer]] = {}
-        all_offers, all_sets = await self._source.load(None)
+        all_offers, all_sets, books = await self._source.load(None)
         for offer in all_offers:
             offers.setdefault(offer.connection.org_id, []).append(offer)
         for made in all_sets:
             sets.setdefault(made.org_id, []).append(made)
         for org_id in {*offers, *sets}:
-            self._catalog.replace(org_id, offers.get(org_id, ()), sets.get(org_id, ()))
+            self._catalog.replace(org_id, offers.get(org_id, ()), sets.get(org_id, ()), books.get(org_id))
         self._watches.follow()
         self._task = asyncio.create_task(self._follow())
 
@@ -87,7 +90,8 @@ class CatalogRefresh:
             self._reloading = True
             for org_id in changed:
                 try:
-                    self._catalog.replace(org_id, *await self._source.load(org_id))
+                    loaded, made, books = await self._source.load(org_id)
+                    self._catalog.replace(org_id, loaded, made, books.get(org_id))
                 except Exception:
                     # The snapshot stays as it was, which is better than none; the change is not forgotten.
                     log.exception("the catalog could not be reloaded, trying again", org_id=org_id)

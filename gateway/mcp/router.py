@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, cast
 
 import msgspec
@@ -16,6 +17,7 @@ import msgspec
 from gateway.mcp import asking, envelope, headers, protocol, translate
 from gateway.mcp.call import CallKeeping, CallUnderWay
 from gateway.mcp.catalog import LIST_KEYS, Entry, ServerEntry, View
+from gateway.mcp.durable import durably
 from gateway.mcp.envelope import UNREADABLE, Params, ProtocolError, encode, object_param, text_param
 from gateway.mcp.flights import Flight, Receive
 from gateway.mcp.log_levels import LEVELS
@@ -28,7 +30,7 @@ from gateway.mcp.rounds import request_in_rounds
 from gateway.mcp.tasks import EXTENSION as TASKS_EXTENSION
 from gateway.mcp.tasks import METHODS as TASK_METHODS
 from gateway.mcp.tasks import needs_extension
-from gateway.mcp.upstream.port import Answer, OutcomeUnknown, Outgoing
+from gateway.mcp.upstream.port import Answer, NotSent, OutcomeUnknown, Outgoing, UpstreamFailure
 from gateway.mcp.upstream.probe import whole
 
 if TYPE_CHECKING:
@@ -147,7 +149,10 @@ class Router:
                 await self._keeping.recorder.written()
             await call.admit()
             call.take_off()
-            answer = await self._send(request, attempt, upstream_name)
+            guard = self._upstreams.guard(server.connection)
+            if guard is not None and (turn := call.enter(guard)) is not None:
+                await turn
+            answer = await self._send(request, attempt, upstream_name, call)
             await self._sizes.cut(attempt, answer, request.id, modern=request.modern)
         except Asked as asked:
             await self._durable()
@@ -158,8 +163,10 @@ class Router:
             raise failure from None
         if answer.stream is not None:
             answer.stream, answer.id = call.follow(answer.stream, answer), request.id
+            if self._keeping.recorder.durable:
+                answer.stream = durably(answer.stream, self._keeping.recorder, large=answer.large)
             return answer
-        call.finish(answer.outcome, answer.error_code, len(answer.body))
+        call.done(answer)
         await self._durable()
         return answer
 
@@ -178,20 +185,23 @@ class Router:
         if self._keeping.recorder.durable:
             await self._keeping.recorder.written()
 
-    async def _send(self, request: Request, attempt: Attempt, upstream_name: str) -> Answer:
+    async def _send(self, request: Request, attempt: Attempt, upstream_name: str, call: CallUnderWay) -> Answer:
         params = attempt.params
         if upstream_name != attempt.name:
             params = {**params, protocol.NAMED_BY[attempt.method]: msgspec.Raw(encode(upstream_name))}
         server = attempt.server
-        outgoing = attempt.outgoing = _outgoing(request, server, attempt.method, params, upstream_name)
+        outgoing = _outgoing(request, server, attempt.method, params, upstream_name)
         outgoing.param_headers = _param_headers(request, attempt)
         if attempt.entry is not None and attempt.entry.definition.param_headers:
             outgoing.params = headers.unambiguous(attempt.entry.definition.param_headers, outgoing.params)
         self._states.open(outgoing, server.id)
         try:
             answer = await self._ask(request, server, outgoing)
-        except OutcomeUnknown:
-            if not _safe_to_repeat(attempt):
+        except asyncio.CancelledError:
+            attempt.sent = outgoing.sent
+            raise
+        except UpstreamFailure as failure:
+            if not _safe_to_repeat(attempt, failure) or not call.again(failure):
                 raise
             self._keeping.recheck(attempt)
             answer = await self._ask(request, server, outgoing)
@@ -207,12 +217,32 @@ class Router:
             return await upstream.request(outgoing)
         return await request_in_rounds(upstream, outgoing, request.session)
 
-    # -- beside the calls
-
     async def _complete(self, request: Request) -> Answer:
         """Suggestions for an argument of a prompt or a resource template, from the server that has it."""
-        server, params = _completion_target(request)
-        return await self._relay(request, server, params, None)
+        server, entry, name, params = _completion_target(request)
+        method, recorder = request.message.method, self._keeping.recorder
+        attempt = Attempt(request.principal, method, name, server, entry, params, request.capabilities)
+        call = CallUnderWay(self._keeping, request, attempt)
+        try:
+            if recorder.full:
+                await recorder.written()
+            await call.admit()
+            call.take_off()
+            answer = await self._upstreams.get(server.connection).request(
+                _outgoing(request, server, method, params, None)
+            )
+            # Suggestions are small.
+            body = answer.body if answer.stream is None else translate.with_id(request.id)(await whole(answer))
+        except BaseException as error:  # noqa: BLE001 - it is raised again, as what it means
+            asks = isinstance(error, translate.InputRequired)
+            failure = call.failed(OutcomeUnknown(server.slug, "its answer cannot be read") if asks else error)
+            await self._durable()
+            raise failure from None
+        call.finish(answer.outcome, answer.error_code, len(body))
+        await self._durable()
+        return Answer(body=body)
+
+    # -- beside the calls
 
     async def _task(self, request: Request) -> Answer:
         """Ask after a task, or change it, at the server that runs it."""
@@ -239,10 +269,13 @@ class Router:
         flight = Flight(
             request.receive,
             request.principal.org_id,
-            asyncio.get_running_loop().time() + server.connection.deadlines.first_byte,
+            monotonic() + server.connection.deadlines.first_byte,
             lambda: outgoing.late(server.slug),
             stoppable=True,
         )
+        guard = self._upstreams.guard(server.connection)
+        if guard is not None:
+            guard.breaker.check()
         self._keeping.recheck(Attempt(request.principal, method, method, server, None, request.params))
         self._keeping.flights.take_off(flight)
         try:
@@ -292,9 +325,7 @@ def _find(request: Request, method: str, name: str) -> tuple[ServerEntry, Entry 
     kind: Kind = "tool" if method == "tools/call" else "prompt"
     entry = request.view.find(kind, name)
     if entry is None:
-        raise withheld(request.view, request.principal, kind, name) or ProtocolError(
-            protocol.INVALID_PARAMS, f"Unknown {kind}: {name}"
-        )
+        raise withheld(request.view, kind, name) or ProtocolError(protocol.INVALID_PARAMS, f"Unknown {kind}: {name}")
     return entry.server, entry, entry.name
 
 
@@ -313,22 +344,23 @@ def _outgoing(request: Request, server: ServerEntry, method: str, params: Params
     )
 
 
-def _completion_target(request: Request) -> tuple[ServerEntry, Params]:
-    """The server that has what is completed, and the parameters with its own name for it."""
+def _completion_target(request: Request) -> tuple[ServerEntry, Entry | None, str, Params]:
+    """The server that has what is completed, the prompt or template, its name, and the parameters for the server."""
     ref = object_param(request.params, "ref")
     named_by = "uri" if "uri" in ref else "name"
     name = text_param(ref, named_by)
     if named_by == "name":
         entry = request.view.find("prompt", name)
-        found = (entry.server, entry.name) if entry is not None else None
     else:
-        template = request.view.find("template", name)
-        found = (template.server, template.name) if template is not None else request.view.find_resource(name)
+        entry = request.view.find("template", name) or request.view.find("resource", name)
+    found = (entry.server, entry.name) if entry is not None else None
+    if found is None and named_by == "uri":
+        found = request.view.find_resource(name)
     if found is None:
         raise ProtocolError(protocol.INVALID_PARAMS, f"There is nothing to complete under {name!r}.")
     server, upstream_name = found
     ref = {**ref, named_by: msgspec.Raw(encode(upstream_name))}
-    return server, {**request.params, "ref": msgspec.Raw(encode(ref))}
+    return server, entry, name, {**request.params, "ref": msgspec.Raw(encode(ref))}
 
 
 def _param_headers(request: Request, attempt: Attempt) -> bytes:
@@ -345,7 +377,10 @@ def _param_headers(request: Request, attempt: Attempt) -> bytes:
     return "".join(f"Mcp-Param-{token}: {headers.encode_value(value)}\r\n" for token, value in values.items()).encode()
 
 
-def _safe_to_repeat(attempt: Attempt) -> bool:
+def _safe_to_repeat(attempt: Attempt, failure: UpstreamFailure) -> bool:
+    if isinstance(failure, NotSent):
+        # What goes on with a parked call has used up what it was parked under.
+        return "requestState" not in attempt.params
     if attempt.method != "tools/call":
         return True
     hints = attempt.entry.definition.hints if attempt.entry is not None else None

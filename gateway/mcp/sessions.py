@@ -133,6 +133,9 @@ class LegacySessions:
         except TimeoutError:
             log.warning("that a session has ended will be told to other processes later")
 
+    def __len__(self) -> int:
+        return len(self._live)
+
     def in_use(self) -> list[LegacySession]:
         return list(self._live.values())
 

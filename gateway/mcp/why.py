@@ -81,15 +81,20 @@ class Explainer:
         patterns = ", ".join(principal.tools)
         admitted = principal.may_use(prefixed(server.slug, definition.name))
         step("key_tools", admitted, f"The key admits {patterns}." if patterns else "The key admits no tool.")
+        # The gateway's own tools, which have a permission each, are not subject to access rules.
+        org = self.catalog.of(principal.org_id)
+        rule = org.deciding(principal, "tool", server.slug, definition.name) if definition.permission is None else None
+        said = "No rule is about it." if rule is None else f"The rule {rule} decides."
+        step("access_rule", rule is None or rule.effect == "allow", said)
         entry = Entry("tool", tool, definition.name, server, definition, definition.permission)
         attempt = Attempt(principal, "tools/call", tool, server, entry, {})
         await self._ask(self.stop, attempt, "emergency_stop", "Nothing is stopped that this belongs to.", step)
         await self._ask(self.pinning, attempt, "definition", "Its definition is approved.", step)
         limits = self.rates(server.slug, tool)
         step("rate_limit", True if limits is None else None, limits or "There is no limit.")
-        rule = self.approval.holding(attempt)
-        if rule is not None:
-            step("approval", False, f"Waits for a person, by the rule {rule.name!r}.")
+        holding = self.approval.holding(attempt)
+        if holding is not None:
+            step("approval", False, f"Waits for a person, by the rule {holding.name!r}.")
         step("approval", True, "No rule holds it, unless by its arguments.")
         await self._ask(self.budget, attempt, "budget", "Within every limit, or free of them.", step)
 

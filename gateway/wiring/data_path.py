@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from gateway.auth.challenge import Challenges
 from gateway.mcp.call import CallKeeping
 from gateway.mcp.caller import ToolCaller
 from gateway.mcp.catalog import Catalog
@@ -31,6 +32,7 @@ from gateway.mcp.sse_clients import SseClients
 from gateway.mcp.streams import Streams
 from gateway.mcp.task_notices import TaskNotices
 from gateway.mcp.tasks import TaskIds
+from gateway.mcp.upstream.concurrency import parse_concurrency
 from gateway.mcp.upstream.local import SLUG, LocalUpstream
 from gateway.mcp.upstream.manager import Upstreams
 from gateway.mcp.upstream.probe import Prober
@@ -53,6 +55,7 @@ from registry.servers.events import OffersChanged
 from registry.servers.upkeep import Upkeep
 from registry.sessions.redis import RedisSessions
 from registry.sessions.service import StoredSessions
+from registry.teams.events import TeamsChanged
 
 if TYPE_CHECKING:
     from gateway.auth.authenticator import Authenticator
@@ -60,6 +63,7 @@ if TYPE_CHECKING:
     from gateway.wiring.ground import Ground
     from gateway.wiring.services import Services
     from mcp_tools.explanation import Explanation
+    from registry.access.rule import AccessBook
     from registry.identity.principal import Principal
     from registry.servers.connection import Connection, ServerOffer
     from registry.sets.members import SetOffer
@@ -72,10 +76,14 @@ class _StoredOffers:
         self._database = ground.database
         self._servers = services.servers
         self._sets = services.sets
+        self._access = services.access
 
-    async def load(self, org_id: str | None) -> tuple[Sequence[ServerOffer], Sequence[SetOffer]]:
+    async def load(
+        self, org_id: str | None
+    ) -> tuple[Sequence[ServerOffer], Sequence[SetOffer], Mapping[str, AccessBook]]:
         async with self._database.reading() as session:
-            return await self._servers.catalog(session, org_id), await self._sets.catalog(session, org_id)
+            servers, sets = await self._servers.catalog(session, org_id), await self._sets.catalog(session, org_id)
+            return servers, sets, await self._access.books(session, org_id)
 
 
 class DataPath:
@@ -93,7 +101,8 @@ class DataPath:
     def _wire_catalog(self) -> None:
         ground, services, settings = self._ground, self._services, self._ground.settings
         database, clock = ground.database, ground.clock
-        self.upstreams = Upstreams(ground.egress, clock, stdio_user=settings.stdio_user)
+        concurrency = parse_concurrency(settings.concurrent_calls, settings.concurrency_limits)
+        self.upstreams = Upstreams(ground.egress, clock, stdio_user=settings.stdio_user, concurrency=concurrency)
         self.discovery = Discovery(database, services.servers, Prober(self.upstreams, clock))
         self.catalog = Catalog(
             lambda org_id: own_server(org_id, self._toolbox.definitions()), settings.catalog_ttl_seconds
@@ -117,6 +126,7 @@ class DataPath:
         self._switch.on_stop(self._stop.end_calls)
         self.desk = Desk(Ledger(database, clock, services.audit), StoredTerms(database), clock)
         ground.events.subscribe(LimitsChanged, lambda _changed: self.desk.changed())
+        ground.events.subscribe(TeamsChanged, lambda _changed: self.desk.changed())
         self._rulebook = Rulebook(database, ground.events, clock)
         approvals = ApprovalDesk(database, clock, services.audit, Sealer(master, "approvals"), self._rulebook)
         self._approval = ApprovalPolicy(approvals, Sealer(master, "approval-states"))
@@ -155,7 +165,7 @@ class DataPath:
             approval=self._approval,
         )
         self.caller = ToolCaller(router)
-        self._sessions = LegacySessions(
+        self.sessions = LegacySessions(
             Sealer(master, "sessions"),
             Digester(master, "sessions"),
             clock,
@@ -165,10 +175,11 @@ class DataPath:
             on_watched=self.notices.watches_changed,
         )
         visits = Visits(settings.public_calls_per_minute if settings.rate_limits == "on" else None, clock)
-        handler = Handler(authenticator, router, self._sessions, streams, visits)
-        self.mcp = McpEndpoint(handler, ground.hosts, settings.max_body_bytes, ground.addresses.of)
+        handler = Handler(authenticator, router, self.sessions, streams, visits)
+        challenges = Challenges(ground.origin)
+        self.mcp = McpEndpoint(handler, ground.hosts, settings.max_body_bytes, ground.addresses.of, challenges)
         self.sse_clients = SseClients(handler, streams)
-        self.sse = McpEndpoint(self.sse_clients, ground.hosts, settings.max_body_bytes, ground.addresses.of)
+        self.sse = McpEndpoint(self.sse_clients, ground.hosts, settings.max_body_bytes, ground.addresses.of, challenges)
 
     def _rate_limits(self) -> list[RatePolicy]:
         settings, clock = self._ground.settings, self._ground.clock
@@ -211,7 +222,7 @@ class DataPath:
         await self._changes.start()
         await self._refresh.start()
         self._upkeep.start()
-        self._sessions.start()
+        self.sessions.start()
         await self.desk.start()
         self.recorder.start()
         self.flights.start()
@@ -230,7 +241,7 @@ class DataPath:
         await self._refresh.stop()
         await self._watches.stop()
         await self.flights.stop()
-        await self._sessions.stop()
+        await self.sessions.stop()
         await self.upstreams.close()
         await self.desk.stop()
         await self.recorder.stop()

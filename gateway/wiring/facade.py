@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from gateway.api.agents import budgets as budgets_api
 from gateway.api.agents import emergency as emergency_api
+from gateway.api.registry import access as access_api
+from gateway.api.registry import account as account_api
 from gateway.api.registry import api_keys as api_keys_api
 from gateway.api.registry import approvals as approvals_api
 from gateway.api.registry import audit as audit_api
@@ -16,12 +18,16 @@ from gateway.api.registry import organizations as organizations_api
 from gateway.api.registry import pins as pins_api
 from gateway.api.registry import servers as servers_api
 from gateway.api.registry import sets as sets_api
+from gateway.api.registry import teams as teams_api
 from gateway.api.registry import tools as tools_api
 from gateway.api.registry import usage as usage_api
 from gateway.api.registry import why as why_api
+from gateway.api.shared import metrics as metrics_api
 from gateway.api.shared import probes
 from gateway.api.shared.rate_limits import MemoryRateLimiter
 from gateway.api.shared.route import Front
+from gateway.observability.metrics import CONTENT_TYPE
+from gateway.wiring.sign_in import sign_in_routers
 from registry.core.idempotency import IdempotencyStore
 from registry.identity.first_run import operator_token
 
@@ -33,11 +39,17 @@ if TYPE_CHECKING:
     from gateway.auth.authenticator import Authenticator
     from gateway.wiring.data_path import DataPath
     from gateway.wiring.ground import Ground
+    from gateway.wiring.observability import Observability
     from gateway.wiring.services import Services
 
 
 def routers(
-    ground: Ground, services: Services, path: DataPath, authenticator: Authenticator, ready: Callable[[], bool]
+    ground: Ground,
+    services: Services,
+    path: DataPath,
+    authenticator: Authenticator,
+    observability: Observability,
+    ready: Callable[[], bool],
 ) -> Sequence[APIRouter]:
     """Every router of the façade, in the order in which the documentation shows them."""
     settings = ground.settings
@@ -52,17 +64,29 @@ def routers(
     proof = operator_token(settings.data_dir)
     return [
         probes.router(ready),
+        metrics_api.router(
+            observability.metrics.render,
+            CONTENT_TYPE,
+            authenticator,
+            settings.metrics,
+            proxied=bool(settings.trusted_proxies),
+        ),
         health_api.system_router(front, services.health),
         auth_api.router(front, services.identity),
+        account_api.public_router(front, services.identity),
+        account_api.router(front, services.identity, services.oauth),
+        *sign_in_routers(ground, services, front),
         organizations_api.router(front, services.identity),
         api_keys_api.router(front, services.identity),
-        servers_api.router(front, services.servers, path.discovery, operator_token=proof),
+        servers_api.router(front, services.servers, path.discovery, operator_token=proof, circuits=path.upstreams),
         openapi_api.router(front, services.servers, services.imports),
         servers_api.discovery_router(front, services.servers, path.discovery),
         sets_api.router(front, services.sets),
-        health_api.router(front, services.servers),
+        health_api.router(front, services.servers, path.upstreams),
         tools_api.router(front, path.caller, url=ground.url),
         tools_api.test_router(front, path.caller),
+        teams_api.router(front, services.teams),
+        access_api.router(front, services.access),
         why_api.router(front, services.identity, path),
         pins_api.router(front, services.pins),
         approvals_api.router(front, services.approvals),

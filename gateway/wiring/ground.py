@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gateway.api.shared.client import ClientAddress
 from gateway.api.shared.hosts import HostPolicy
+from gateway.auth.origin import Origin
 from registry.core.clock import SystemClock
 from registry.core.db import Database
 from registry.core.egress import Egress, EgressPolicy, parse_allow
@@ -54,4 +55,5 @@ class Ground:
         allow = parse_allow(settings.egress_allow or ())
         self.egress = Egress(EgressPolicy(allow=allow, local_mode=local_mode(settings, host)))
         self.addresses = ClientAddress(settings.trusted_proxies)
+        self.origin = Origin(settings.public_url, self.url)
         self.hosts = HostPolicy(host, settings.public_url, settings.allowed_hosts)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from registry.access.service import AccessService
 from registry.approvals.service import ApprovalService
 from registry.audit.log import AuditLog, Changes
 from registry.audit.service import AuditService
@@ -14,12 +16,15 @@ from registry.core.security import Sealer, derive_key
 from registry.emergency.service import EmergencyService
 from registry.health.service import HealthService
 from registry.identity.service import IdentityService
+from registry.oauth.documents import ClientDocuments
+from registry.oauth.service import OAuthService
 from registry.openapi.service import OpenApiImport
 from registry.pins.judge import Judge
 from registry.pins.service import PinService
 from registry.servers.prices import PriceService
 from registry.servers.service import ServerService
 from registry.sets.service import SetService
+from registry.teams.service import TeamService
 from registry.usage.log import Calls
 from registry.usage.service import CALLS_TABLE, UsageService
 
@@ -45,6 +50,9 @@ class Services:
     pins: PinService
     approvals: ApprovalService
     imports: OpenApiImport
+    oauth: OAuthService
+    teams: TeamService
+    access: AccessService
 
     @classmethod
     def make(cls, ground: Ground) -> Services:
@@ -64,7 +72,14 @@ class Services:
             audit=audit,
             audit_log=AuditLog(database, [Changes(), Calls()]),
             verifier=AuditVerifier(database, clock, audit_key, tables, own=[usage.chain]),
-            identity=IdentityService(clock, audit, master, access_token_minutes=settings.access_token_minutes),
+            identity=IdentityService(
+                clock,
+                audit,
+                master,
+                access_token_minutes=settings.access_token_minutes,
+                idle=timedelta(minutes=settings.login_idle_minutes),
+                lifetime=timedelta(days=settings.login_days),
+            ),
             servers=servers,
             sets=SetService(clock, audit),
             usage=usage,
@@ -75,4 +90,14 @@ class Services:
             pins=PinService(clock, audit),
             approvals=ApprovalService(clock, audit, Sealer(master, "approvals")),
             imports=OpenApiImport(servers, ground.egress),
+            oauth=OAuthService(
+                database,
+                clock,
+                audit,
+                master,
+                ClientDocuments(ground.egress.client, clock),
+                access_token_minutes=settings.access_token_minutes,
+            ),
+            teams=TeamService(clock, audit),
+            access=AccessService(clock, audit),
         )

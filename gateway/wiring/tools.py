@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mcp_tools.access import AccessTools
 from mcp_tools.approvals import ApprovalTools
 from mcp_tools.audit import AuditTools
 from mcp_tools.budgets import BudgetTools
@@ -13,6 +14,7 @@ from mcp_tools.openapi import OpenApiTools
 from mcp_tools.pins import PinTools
 from mcp_tools.servers import ServerTools
 from mcp_tools.sets import SetTools
+from mcp_tools.teams import TeamTools
 from mcp_tools.usage import UsageTools
 from mcp_tools.why import WhyTools
 
@@ -27,10 +29,12 @@ def own_tools(ground: Ground, services: Services, path: DataPath) -> list[Tool[A
     """See `mcp_tools`."""
     database = ground.database
     return [
-        *ServerTools(database, services.servers, path.discovery).tools(),
+        *ServerTools(database, services.servers, path.discovery, path.upstreams).tools(),
         *OpenApiTools(database, services.servers, services.imports).tools(),
         *SetTools(database, services.sets).tools(),
-        *HealthTools(database, services.servers, services.health).tools(),
+        *HealthTools(database, services.servers, services.health, path.upstreams).tools(),
+        *TeamTools(database, services.teams).tools(),
+        *AccessTools(database, services.access).tools(),
         *WhyTools(database, services.identity, path).tools(),
         *PinTools(database, services.pins).tools(),
         *ApprovalTools(database, services.approvals).tools(),

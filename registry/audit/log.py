@@ -135,18 +135,23 @@ class AuditLog:
     async def export(self, principal: Reader, wanted: LogFilter, form: Format) -> AsyncIterator[bytes]:
         """All matching records, piece by piece, each in a short transaction of its own. Permissions as `search`."""
         principal.require(READ)
-        if form == "csv":
-            yield _csv([list(LogEntry.model_fields)])
         cursor: str | None = None
         while True:
-            async with self._database.reading() as session:
-                page, cursor = await self.search(session, principal, wanted, limit=PAGE, cursor=cursor)
-            if form == "csv":
-                yield _csv([_cells(entry) for entry in page])
-            else:
-                yield "".join(entry.model_dump_json() + "\n" for entry in page).encode()
+            text, cursor = await self.exported(principal, wanted, form, limit=PAGE, cursor=cursor)
+            yield text
             if cursor is None:
                 return
+
+    async def exported(
+        self, principal: Reader, wanted: LogFilter, form: Format, *, limit: int, cursor: str | None = None
+    ) -> tuple[bytes, str | None]:
+        """One piece of an export, and the cursor for the next where there is more. Raises as `search`."""
+        async with self._database.reading() as session:
+            page, following = await self.search(session, principal, wanted, limit=limit, cursor=cursor)
+        if form == "jsonl":
+            return "".join(entry.model_dump_json() + "\n" for entry in page).encode(), following
+        heading = [list(LogEntry.model_fields)] if cursor is None else []
+        return _csv([*heading, *map(_cells, page)]), following
 
 
 class Changes:

@@ -45,7 +45,12 @@ _USD = SCALE["usd"]
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """A limit, as far as calls are concerned. `scope_key` is what `registry.budgets.scopes` makes."""
+    """A limit, as far as calls are concerned.
+
+    Args:
+        scope_key: what `registry.budgets.scopes` makes.
+        members: ids of the users that a team's limit is for.
+    """
 
     id: str
     org_id: str
@@ -55,6 +60,7 @@ class Terms:
     period: Period
     zone: ZoneInfo
     paused: bool
+    members: frozenset[str] = frozenset()
 
 
 class TermsSource(Protocol):
@@ -143,6 +149,8 @@ class Desk:
         self._now: Callable[[], datetime] = clock.now
         self._limits: dict[str, _Limit] = {}
         self._by_scope: dict[str, list[_Limit]] = {}
+        self._teams: dict[str, list[str]] = {}
+        """Scopes of teams that have limits, by the users in them."""
         self._matches: dict[tuple[str, str | None, int | None, str, str | None], tuple[_Limit, ...]] = {}
         self._accounts: set[_Account] = set()
         self._signature: object = None
@@ -385,6 +393,7 @@ class Desk:
         keys = ["global", f"organization:{org_id}", f"server:{org_id}:{server_id}"]
         if user_id is not None:
             keys.append(f"user:{user_id}")
+            keys += self._teams.get(user_id, ())
         if key_id is not None:
             keys.append(f"key:{key_id}")
         if tool is not None:
@@ -407,6 +416,10 @@ class Desk:
         if self._changed or self._reloading.locked():
             await self._reload()
 
+    def __len__(self) -> int:
+        """How many limits this process holds an allotment of."""
+        return len(self._accounts)
+
     async def _reload(self) -> None:
         async with self._reloading:
             self._changed = False
@@ -421,7 +434,7 @@ class Desk:
             self._read_at = self._clock.monotonic()
 
     def _take_over(self, loaded: Sequence[Terms]) -> None:
-        before, self._limits, self._by_scope = self._limits, {}, {}
+        before, self._limits, self._by_scope, self._teams = self._limits, {}, {}, {}
         self._matches.clear()
         for terms in loaded:
             limit = before.get(terms.id) or _Limit(terms)
@@ -432,6 +445,9 @@ class Desk:
                 elif limit.account is not None:
                     limit.account.refused_cost = 0
             self._limits[terms.id] = limit
+            if terms.scope_key not in self._by_scope:
+                for user_id in terms.members:
+                    self._teams.setdefault(user_id, []).append(terms.scope_key)
             self._by_scope.setdefault(terms.scope_key, []).append(limit)
         for account in self._accounts:
             # More may be left than when it refused.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Row, Select, func, select
+from sqlalchemy import Row, Select, func, select, update
 
 from registry.budgets.desk import Terms
 from registry.budgets.models import BudgetLimit, BudgetPeriod
@@ -14,6 +14,7 @@ from registry.budgets.windows import Window, period_named, zone_named
 from registry.core.db import Database, Session, as_uuid
 from registry.identity.models import Organization
 from registry.identity.principal import Principal
+from registry.teams import queries as teams
 from registry.usage.models import CallRecord
 
 QUARTER = 15 * 60
@@ -51,6 +52,13 @@ async def timezone_of(session: Session, org_id: str) -> str:
     return (await session.execute(select(Organization.timezone).where(Organization.id == org_id))).scalar_one()
 
 
+async def set_timezone(session: Session, org_id: str, name: str) -> None:
+    """Every limit of the organisation counts as changed, so that all processes see it."""
+    await session.execute(update(Organization).where(Organization.id == org_id).values(timezone=name))
+    limits = update(BudgetLimit).where(BudgetLimit.org_id == org_id).values(version=BudgetLimit.version + 1)
+    await session.execute(limits.execution_options(synchronize_session=False))
+
+
 def _spent_calls(principal: Principal, since: datetime, until: datetime) -> Select[float, int]:
     return select(func.coalesce(func.sum(CallRecord.cost_usd), 0.0), func.count()).where(
         CallRecord.org_id == principal.org_id,
@@ -86,10 +94,10 @@ class StoredTerms:
         self._database = database
 
     async def signature(self) -> object:
-        """Changes with every limit that is added, changed or removed: rows stay, and their versions only grow."""
+        """Changes with every limit and team that is added, changed or removed: rows stay, their versions only grow."""
         async with self._database.reading() as session:
             found = await session.execute(select(func.count(), func.sum(BudgetLimit.version)).select_from(BudgetLimit))
-            return tuple(found.one())
+            return (*found.one(), await teams.signature(session))
 
     async def load(self) -> Sequence[Terms]:
         query = (
@@ -99,10 +107,15 @@ class StoredTerms:
             .order_by(BudgetLimit.created_at, BudgetLimit.id)
         )
         async with self._database.reading() as session:
-            return [_terms(limit, zone) for limit, zone in (await session.execute(query)).all()]
+            found = (await session.execute(query)).all()
+            members: dict[str, set[str]] = {}
+            if any(limit.scope_type == "team" for limit, _ in found):
+                for _, team_id, user_id in await teams.memberships(session, None):
+                    members.setdefault(f"team:{team_id}", set()).add(user_id)
+        return [_terms(limit, zone, frozenset(members.get(limit.scope_key, ()))) for limit, zone in found]
 
 
-def _terms(limit: BudgetLimit, zone: str) -> Terms:
+def _terms(limit: BudgetLimit, zone: str, members: frozenset[str]) -> Terms:
     return Terms(
         id=limit.id,
         org_id=limit.org_id,
@@ -112,4 +125,5 @@ def _terms(limit: BudgetLimit, zone: str) -> Terms:
         period=period_named(limit.period),
         zone=zone_named(zone),
         paused=limit.paused_at is not None,
+        members=members,
     )

@@ -17,6 +17,7 @@ from registry.identity.models import ApiKey, User
 from registry.identity.principal import Principal
 from registry.servers import queries as servers
 from registry.servers.models import Capability, Server
+from registry.teams import queries as teams
 
 ScopeType = Literal["global", "organization", "team", "project", "agent", "user", "key", "server", "tool"]
 SCOPE_TYPES: tuple[ScopeType, ...] = get_args(ScopeType)
@@ -50,6 +51,11 @@ async def _global(_session: Session, principal: Principal, scope_id: str | None)
 async def _organization(_session: Session, principal: Principal, scope_id: str | None) -> Scope | None:
     own = principal.org_id
     return Scope(own, f"organization:{own}") if scope_id is None or as_uuid(scope_id) == own else None
+
+
+async def _team(session: Session, principal: Principal, scope_id: str | None) -> Scope | None:
+    found = await teams.find(session, principal, scope_id or "")
+    return Scope(found.id, f"team:{found.id}") if found else None
 
 
 async def _user(session: Session, principal: Principal, scope_id: str | None) -> Scope | None:
@@ -89,6 +95,7 @@ async def _find_server(session: Session, principal: Principal, name: str) -> Ser
 SCOPES: Mapping[ScopeType, Find] = {
     "global": _global,
     "organization": _organization,
+    "team": _team,
     "user": _user,
     "key": _key,
     "server": _server,

@@ -31,6 +31,7 @@ from registry.budgets.views import (
     Summary,
     Timeline,
     TimelinePoint,
+    TimezoneView,
     limit_alert,
     limit_view,
 )
@@ -42,6 +43,7 @@ from registry.budgets.windows import (
     next_first_day,
     period_named,
     window_at,
+    zone_known,
     zone_named,
 )
 from registry.core.clock import Clock
@@ -210,6 +212,27 @@ class BudgetService:
         limit.paused_at = None
         await self._changed(session, principal, "budgets.limits.resume", limit)
         return await self._view(session, limit)
+
+    # -- the calendar
+
+    async def timezone(self, session: Session, principal: Principal) -> TimezoneView:
+        principal.require("budgets:read")
+        return TimezoneView(timezone=await queries.timezone_of(session, principal.org_id))
+
+    async def set_timezone(self, session: Session, principal: Principal, name: str) -> TimezoneView:
+        """Say in which time zone the organisation's days begin. Present periods begin anew where that differs.
+
+        Raises:
+            LimitInvalid: there is no time zone of this name.
+        """
+        principal.require("budgets:manage")
+        if not zone_known(name):
+            raise LimitInvalid(f"There is no time zone {name!r}: write one like Europe/Berlin.", field="timezone")
+        await queries.set_timezone(session, principal.org_id, name)
+        emit(session, LimitsChanged(principal.org_id))
+        target = ("organization", principal.org_id)
+        await self._audit.record(session, principal, "budgets.timezone", target=target, detail={"timezone": name})
+        return TimezoneView(timezone=name)
 
     # -- spending
 

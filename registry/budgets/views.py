@@ -49,6 +49,12 @@ class LimitPage(BaseModel):
     pages: int
 
 
+class TimezoneView(BaseModel):
+    """In which days, weeks and months begin, of limits and of what is told of spending."""
+
+    timezone: str
+
+
 class Spending(BaseModel):
     """`limit` is the lowest dollar limit of the organisation for this period, if it has one."""
 

@@ -65,6 +65,14 @@ def midnight(day: date, zone: ZoneInfo) -> datetime:
     return datetime.combine(day, clock_time(), zone).astimezone(UTC)
 
 
+def zone_known(name: str) -> bool:
+    """Whether this machine knows a time zone by this name."""
+    try:
+        return ZoneInfo(name).key == name
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+
+
 def zone_named(name: str) -> ZoneInfo:
     """A time zone; UTC for a name that this machine does not know, since a limit must hold whatever it is called."""
     try:

@@ -18,13 +18,13 @@ import structlog
 from sqlalchemy import JSON, DateTime, Dialect, MetaData, Uuid, event
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import URL, Connection, make_url
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.orm import Session as OrmSession
 from sqlalchemy.types import TypeDecorator
 
-from registry.core.errors import GatehouseError, Unavailable
+from registry.core.errors import Conflict, GatehouseError, Unavailable
 from registry.core.events import Event, EventBus
 
 log = structlog.get_logger(__name__)
@@ -50,6 +50,10 @@ class DatabaseUnavailable(Unavailable):
     """The database is locked, full or gone. What was asked has not been done."""
 
     code = "DATABASE_UNAVAILABLE"
+
+
+class ChangedMeanwhile(Conflict):
+    """Another transaction took what had to be unique, after this one had looked. Nothing has been done."""
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -144,6 +148,12 @@ class Database:
                     yield session
             except OperationalError as error:
                 raise _unavailable(error) from error
+            except IntegrityError as error:
+                if not _not_unique(error):
+                    raise
+                raise ChangedMeanwhile(
+                    "Somebody else has just taken a name that must be unique: look again, and try another one."
+                ) from error
             for happened in session.info.pop(_EVENTS, ()):
                 self._events.publish(happened)
 
@@ -161,6 +171,13 @@ class Database:
 def _unavailable(error: OperationalError) -> DatabaseUnavailable:
     log.error("the database refused", error=str(error.orig))
     return DatabaseUnavailable("The database cannot be used right now: try again, or see /health and the log.")
+
+
+def _not_unique(error: IntegrityError) -> bool:
+    cause: Any = error.orig
+    if getattr(cause, "sqlstate", None) == "23505":
+        return True
+    return getattr(cause, "sqlite_errorname", None) in ("SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY")
 
 
 def _create_engine(url: URL) -> AsyncEngine:

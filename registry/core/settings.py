@@ -81,6 +81,11 @@ class Settings(BaseSettings):
     call_limits: Names = ()
     """`NAME=CALLS` entries: calls a minute in one organisation, by a server's slug or a tool's name."""
 
+    concurrent_calls: int = Field(default=2000, ge=0)
+    """Calls under way at any one server; further ones wait. 0: no limit."""
+    concurrency_limits: Names = ()
+    """`SLUG=CALLS` entries: another number at the server of that slug."""
+
     max_argument_bytes: int = Field(default=1024 * 1024, ge=0)
     """Largest arguments of a call, as JSON; 0: no cap of their own."""
     max_result_bytes: int = Field(default=16 * 1024 * 1024, ge=0)
@@ -88,6 +93,8 @@ class Settings(BaseSettings):
     size_limits: Names = ()
     """`NAME=ARGUMENT_BYTES/RESULT_BYTES` entries: other caps, by a server's slug or a tool's name."""
 
+    metrics: Literal["loopback", "key", "off"] = "loopback"
+    """Who may read `/metrics`: this machine without a key and others with one, or nobody without, or nobody."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "json"
 
@@ -95,6 +102,12 @@ class Settings(BaseSettings):
     """Largest request body that is read, on every path."""
     access_token_minutes: int = Field(default=60, ge=1, le=24 * 60)
     """Life of a JWT access token."""
+    login_idle_minutes: int = Field(default=12 * 60, ge=5)
+    """A person's login session ends after so long without a request,"""
+    login_days: int = Field(default=30, ge=1)
+    """and after so long in any case."""
+    introspect_secret: SecretStr | None = None
+    """Who sends it as `X-Introspect-Secret` may introspect every token."""
     max_streams_per_caller: int = Field(default=2000, ge=0)
     """Streams for notices that one key or user may have open in a process; 0: no limit."""
     session_idle_seconds: int = Field(default=24 * 3600, ge=60)
@@ -102,7 +115,10 @@ class Settings(BaseSettings):
     catalog_ttl_seconds: int = Field(default=300, ge=1)
     """How long a client may keep a list, and how often a server's offer is read again."""
 
-    @field_validator("trusted_proxies", "allowed_hosts", "egress_allow", "call_limits", "size_limits", mode="before")
+    @field_validator(
+        "trusted_proxies", "allowed_hosts", "egress_allow", "call_limits", "size_limits", "concurrency_limits",
+        mode="before",
+    )  # fmt: skip
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

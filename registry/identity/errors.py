@@ -15,3 +15,13 @@ class ApiKeyInvalid(Unauthenticated):
 
 class SessionInvalid(Unauthenticated):
     """Unknown, expired or revoked: indistinguishable by design."""
+
+
+class RefreshRefused(Unauthenticated):
+    """Unknown, expired, used before, or of a session that has ended: indistinguishable by design."""
+
+
+class SecondFactorNeeded(Unauthenticated):
+    """The password is right, and a code has to come with it; or the code is wrong."""
+
+    code = "SECOND_FACTOR_REQUIRED"

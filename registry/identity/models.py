@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String
+from sqlalchemy import ForeignKey, Index, String, Uuid
 from sqlalchemy.orm import Mapped, mapped_column
 
 from registry.core.db import Base, UuidKey
@@ -82,3 +82,39 @@ class LoginSession(UuidKey, Base):
     last_seen_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None]
+
+
+class RefreshToken(UuidKey, Base):
+    """One link in a family of refresh tokens. `family_id` is a login session's id, or that of an OAuth grant."""
+
+    __tablename__ = "refresh_tokens"
+
+    family_id: Mapped[str] = mapped_column(Uuid(as_uuid=False), index=True)
+    token_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    spent_at: Mapped[datetime | None]
+
+
+class SecondFactor(Base):
+    """A person's TOTP secret, sealed with their id as associated data. It counts once it has been confirmed."""
+
+    __tablename__ = "second_factors"
+
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), primary_key=True)
+    sealed_secret: Mapped[str] = mapped_column(String(400))
+    last_step: Mapped[int] = mapped_column(default=0)
+    """The newest time step whose code was used: no code counts twice."""
+    failures: Mapped[int] = mapped_column(default=0)
+    locked_until: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+    confirmed_at: Mapped[datetime | None]
+
+
+class RecoveryCode(UuidKey, Base):
+    """Stands in once for a code of a lost second factor."""
+
+    __tablename__ = "recovery_codes"
+
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), index=True)
+    code_hash: Mapped[str] = mapped_column(String(64))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from registry.core.errors import Invalid
 from registry.identity.principal import OPERATE
 
+METRICS = "gateway:metrics"
+
 PERMISSIONS: dict[str, str] = {
     "mcp:servers:read": "See registered MCP servers.",
     "mcp:servers:create": "Register MCP servers.",
@@ -33,12 +35,20 @@ PERMISSIONS: dict[str, str] = {
     "approvals:read": "See calls that wait for a person.",
     "approvals:decide": "Approve or deny calls and changed definitions.",
     "approvals:manage": "Say which calls wait for a person.",
+    "access:read": "See who may use which tools, resources and prompts.",
+    "access:manage": "Say who may use which tools, resources and prompts.",
+    "teams:read": "See teams and who is in them.",
+    "teams:manage": "Create and change teams, and say who is in them.",
     "sets:read": "See curated sets of tools.",
     "sets:manage": "Create and change curated sets.",
     "workspaces:read": "See workspaces.",
     "workspaces:manage": "Create, use and remove workspaces.",
+    METRICS: "Read the gateway's own metrics, which tell of all organisations.",
     OPERATE: "Act over all organisations and on the machine itself.",
 }
+
+OPERATOR = frozenset({OPERATE, METRICS})
+"""What an operator may do beside what a role grants; no role has it."""
 
 AGENT = frozenset(
     {
@@ -71,11 +81,12 @@ _VIEWER = frozenset(
         "budgets:read",
         "approvals:read",
         "sets:read",
+        "teams:read",
         "workspaces:read",
     }
 )
 _USER = _VIEWER | AGENT | {"mcp:capabilities:test", "keys:manage", "workspaces:manage"}
-_ADMIN = frozenset(PERMISSIONS) - {OPERATE}
+_ADMIN = frozenset(PERMISSIONS) - OPERATOR
 _MANAGER = _ADMIN - {"users:manage"}
 
 ROLES: dict[str, frozenset[str]] = {

@@ -30,6 +30,9 @@ class Principal:
         tools: patterns (`fnmatch`, on the exposed name `server__tool`) of the tools, prompts and resources
             that may be used; a key may narrow it.
         place: the one MCP address that may be used, like `servers/notes`; set for public access only.
+        audience: the one path that the credential was issued for, such as `/mcp`; `/` is the whole gateway. `None`
+            for credentials that are not bound to an address.
+        consentable: permissions that the person has and that a wider consent would give this credential as well.
     """
 
     org_id: str
@@ -41,6 +44,8 @@ class Principal:
     session_id: str | None = None
     tools: tuple[str, ...] = ANY_TOOL
     place: str | None = None
+    audience: str | None = None
+    consentable: frozenset[str] = frozenset()
     grant: str = field(init=False, default="")
 
     def __post_init__(self) -> None:

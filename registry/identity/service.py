@@ -19,15 +19,19 @@ from registry.identity import queries
 from registry.identity.errors import ApiKeyInvalid, LoginFailed, SessionInvalid
 from registry.identity.events import CredentialsChanged
 from registry.identity.models import ApiKey, LoginSession, Organization, User
-from registry.identity.permissions import ROLES, check_permissions, role_named
-from registry.identity.principal import ANY_TOOL, OPERATE, Principal
+from registry.identity.permissions import OPERATOR, ROLES, check_permissions, role_named
+from registry.identity.principal import ANY_TOOL, Principal
+from registry.identity.refresh import RefreshTokens
+from registry.identity.second_factor import SecondFactors
 from registry.identity.tokens import AccessTokens, TokenInvalid
 
 KEY_MARK = "mcp_"
 SESSION_MARK = "ses_"
 """How API keys and session ids begin, so that they are told apart from each other and from access tokens."""
 
-SESSION_LIFETIME = timedelta(hours=12)
+SESSION_IDLE = timedelta(hours=12)
+SESSION_LIFETIME = timedelta(days=30)
+"""A session ends after so long without a request, and after so long in any case."""
 TOUCH_EVERY = timedelta(minutes=1)
 _MAX_TOOL_PATTERNS = 200
 _MAX_PATTERN_LENGTH = 200
@@ -35,12 +39,23 @@ _MAX_PATTERN_LENGTH = 200
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """What a person gets for a correct password. `session_id` and `access_token` are credentials: shown once."""
+    """What a person gets who has proved who they are. `session_id` and the tokens are shown once."""
 
     user: User
     principal: Principal
     session_id: str = field(repr=False)
     access_token: str = field(repr=False)
+    refresh_token: str = field(repr=False)
+    expires_in: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """What a refresh token is exchanged for."""
+
+    principal: Principal
+    access_token: str = field(repr=False)
+    refresh_token: str = field(repr=False)
     expires_in: int
 
 
@@ -58,15 +73,30 @@ class IdentityService:
     Args:
         master: the master key (`registry.core.security.load_master_key`).
         access_token_minutes: how long an access token is valid.
+        idle: a login session ends after so long without a request,
+        lifetime: and after so long in any case.
     """
 
-    def __init__(self, clock: Clock, audit: AuditService, master: bytes, *, access_token_minutes: int = 60) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        audit: AuditService,
+        master: bytes,
+        *,
+        access_token_minutes: int = 60,
+        idle: timedelta = SESSION_IDLE,
+        lifetime: timedelta = SESSION_LIFETIME,
+    ) -> None:
         self._clock = clock
         self._audit = audit
         self._keys = ApiKeys(master)
         self._passwords = Passwords()
         self._session_digests = Digester(master, "login-sessions")
         self._tokens = AccessTokens(master, clock, access_token_minutes)
+        self._refresh_tokens = RefreshTokens(clock, master)
+        self.second_factors = SecondFactors(clock, audit, master)
+        self._idle = idle
+        self._lifetime = lifetime
 
     # Credentials to principals
 
@@ -103,7 +133,7 @@ class IdentityService:
         return _principal(found[1], login=found[0])
 
     async def touch(self, session: Session, principal: Principal) -> None:
-        """Note that the credential was used. Once a minute is enough; see `TOUCH_EVERY`."""
+        """Note that the credential was used, which a login session lives on. Once a minute is enough."""
         if principal.key_id is not None:
             key = await session.get(ApiKey, principal.key_id)
             if key is not None:
@@ -111,7 +141,13 @@ class IdentityService:
         elif principal.session_id is not None:
             login = await session.get(LoginSession, principal.session_id)
             if login is not None:
-                login.last_seen_at = self._clock.now()
+                self._slide(login)
+
+    def _slide(self, login: LoginSession) -> None:
+        now = self._clock.now()
+        if login.revoked_at is None and login.expires_at > now:
+            login.last_seen_at = now
+            login.expires_at = min(now + self._idle, login.created_at + self._lifetime)
 
     def _key_holds(self, key: ApiKey) -> bool:
         return key.revoked_at is None and (key.expires_at is None or key.expires_at > self._clock.now())
@@ -144,24 +180,50 @@ class IdentityService:
             token_hash=self._session_digests.digest(token),
             created_at=now,
             last_seen_at=now,
-            expires_at=now + SESSION_LIFETIME,
+            expires_at=now + min(self._idle, self._lifetime),
         )
         session.add(login)
         user.last_login_at = now
         await session.flush()
         principal = _principal(user, login=login)
         await self._audit.record(session, principal, "sessions.create", target=("session", login.id))
-        access_token = self._tokens.issue(user_id=user.id, org_id=user.org_id, role=user.role, session_id=login.id)
-        return Login(user, principal, token, access_token, self._tokens.lifetime_seconds)
+        refresh_token = await self._refresh_tokens.issue(session, login.id, login.created_at + self._lifetime)
+        return Login(
+            user, principal, token, self._access_token(user, login), refresh_token, self._tokens.lifetime_seconds
+        )
+
+    async def refresh(self, session: Session, token: str) -> Refreshed | None:
+        """Exchange a refresh token; `None` if that is refused.
+
+        A token that was exchanged before ends its session. That must be committed, so nothing is raised.
+        """
+        spent = await self._refresh_tokens.spend(session, token)
+        found = await queries.login_and_user(session, login_id=spent.family_id) if spent else None
+        if spent is None or found is None or not self._login_holds(*found):
+            return None
+        login, user = found
+        principal = _principal(user, login=login)
+        if spent.reused:
+            await self._end(session, principal, login, "sessions.refresh_token_reused")
+        if not spent.fresh:
+            return None
+        self._slide(login)
+        following = await self._refresh_tokens.issue(session, login.id, login.created_at + self._lifetime)
+        return Refreshed(principal, self._access_token(user, login), following, self._tokens.lifetime_seconds)
 
     async def close_session(self, session: Session, principal: Principal) -> None:
-        """End the principal's login session, and with it its access tokens. Nothing to do for a key."""
+        """End the principal's login session, and with it all its tokens. Nothing to do for a key."""
         login = await session.get(LoginSession, principal.session_id) if principal.session_id else None
-        if login is None or login.revoked_at is not None:
-            return
+        if login is not None and login.revoked_at is None:
+            await self._end(session, principal, login, "sessions.end")
+
+    async def _end(self, session: Session, principal: Principal, login: LoginSession, action: str) -> None:
         login.revoked_at = self._clock.now()
-        await self._audit.record(session, principal, "sessions.end", target=("session", login.id))
+        await self._audit.record(session, principal, action, target=("session", login.id))
         emit(session, CredentialsChanged(principal.org_id, login.user_id, None))
+
+    def _access_token(self, user: User, login: LoginSession) -> str:
+        return self._tokens.issue(user_id=user.id, org_id=user.org_id, role=user.role, session_id=login.id)
 
     # Organisations and users
 
@@ -185,6 +247,11 @@ class IdentityService:
         if found is None:
             raise Unauthenticated("This needs a user's credential.")
         return found
+
+    async def myself(self, session: Session, principal: Principal) -> tuple[User, Organization]:
+        """The person behind the credential, with their organisation. Raises `Unauthenticated` for public access."""
+        user = await self.user(session, principal)
+        return user, await session.get_one(Organization, user.org_id)
 
     async def change_user(
         self,
@@ -326,7 +393,7 @@ class IdentityService:
 def permissions_of(user: User) -> frozenset[str]:
     """What the user may do before a key narrows it."""
     granted = ROLES.get(user.role, frozenset[str]())
-    return granted | {OPERATE} if user.is_operator else granted
+    return granted | OPERATOR if user.is_operator else granted
 
 
 def _principal(user: User, *, key: ApiKey | None = None, login: LoginSession | None = None) -> Principal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from registry.access import models as access
 from registry.approvals import models as approvals
 from registry.audit import models as audit
 from registry.budgets import models as budgets
@@ -9,14 +10,17 @@ from registry.core import idempotency, leases
 from registry.core.db import Base
 from registry.emergency import models as emergency
 from registry.identity import models as identity
+from registry.oauth import models as oauth
 from registry.pins import models as pins
 from registry.servers import changes, prices
 from registry.servers import models as servers
 from registry.sessions import models as sessions
 from registry.sets import models as sets
+from registry.teams import models as teams
 from registry.usage import models as usage
 
 MODULES = (
+    access,
     approvals,
     audit,
     budgets,
@@ -25,11 +29,13 @@ MODULES = (
     idempotency,
     identity,
     leases,
+    oauth,
     pins,
     prices,
     servers,
     sessions,
     sets,
+    teams,
     usage,
 )
 metadata = Base.metadata

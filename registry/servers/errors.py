@@ -36,4 +36,7 @@ class PublicSlugTaken(Conflict):
 
 class PublicNeedsOperator(Forbidden):
     def __init__(self) -> None:
-        super().__init__("Making a server public needs the permission gateway:operate.")
+        super().__init__(
+            "Making a server public, or changing where a public one is and how it is reached, needs the permission "
+            "gateway:operate."
+        )

@@ -113,6 +113,11 @@ class Changes:
         """Changes what a stdio server runs."""
         return self.command is not None or self.args is not None or self.env is not None
 
+    @property
+    def touches_address(self) -> bool:
+        """Changes which server answers, or as whom it is asked."""
+        return self.base_url is not None or self.headers is not None
+
 
 class ServerService:
     """Operations on servers. Every method checks the principal's permission itself.
@@ -296,7 +301,8 @@ class ServerService:
     async def update(self, session: Session, principal: Principal, server_id: str, changes: Changes) -> Server:
         principal.require("mcp:servers:update")
         server = await self._find(session, principal, server_id)
-        if changes.public and not principal.may(OPERATE):
+        stays_public = server.public and changes.public is not False
+        if (changes.public or (stays_public and changes.touches_address)) and not principal.may(OPERATE):
             raise PublicNeedsOperator
         if changes.pinning is not None:
             principal.require(DECIDE)

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from registry.servers.circuit import Circuit
 from registry.servers.models import Capability, Server
 
 
@@ -42,6 +43,8 @@ class ServerView(BaseModel):
 class ServerDetail(ServerView):
     capabilities: dict[str, Any]
     server_metadata: dict[str, Any]
+    circuit: Circuit | None = None
+    """`None`: it has not been called since the gateway started."""
 
 
 class ServerHealth(BaseModel):
@@ -54,13 +57,14 @@ class ServerHealth(BaseModel):
     response_time_ms: float | None
     error_message: str | None
     checks: dict[str, str]
+    circuit: Circuit | None = None
 
 
 def server_view(server: Server) -> ServerView:
     return ServerView.model_validate(server, from_attributes=True)
 
 
-def server_detail(server: Server, capabilities: Iterable[Capability]) -> ServerDetail:
+def server_detail(server: Server, capabilities: Iterable[Capability], circuit: Circuit | None = None) -> ServerDetail:
     names: dict[str, list[str]] = {"tools": [], "resources": [], "prompts": []}
     places = {"tool": "tools", "resource": "resources", "template": "resources", "prompt": "prompts"}
     for capability in capabilities:
@@ -68,10 +72,15 @@ def server_detail(server: Server, capabilities: Iterable[Capability]) -> ServerD
     if server.discovered_at is None:
         # Nothing has been found yet: what was declared is all there is to show.
         names |= {name: value for name, value in server.declared_capabilities.items() if isinstance(value, list)}
-    return ServerDetail(**server_view(server).model_dump(), capabilities=names, server_metadata=server.server_metadata)
+    return ServerDetail(
+        **server_view(server).model_dump(),
+        capabilities=names,
+        server_metadata=server.server_metadata,
+        circuit=circuit,
+    )
 
 
-def server_health(server: Server) -> ServerHealth:
+def server_health(server: Server, circuit: Circuit | None = None) -> ServerHealth:
     unknown = {"connectivity": "unknown", "handshake": "unknown", "capabilities": "unknown"}
     return ServerHealth(
         server_id=server.id,
@@ -81,4 +90,5 @@ def server_health(server: Server) -> ServerHealth:
         response_time_ms=server.health.get("response_time_ms"),
         error_message=server.health.get("error_message"),
         checks=server.health.get("checks") or unknown,
+        circuit=circuit,
     )

@@ -130,9 +130,13 @@ async def dripping() -> AsyncIterator[Dripping]:
 
 
 class GatewayProcess:
-    """A gateway as a child process; several share a database where `env` says so."""
+    """A gateway as a child process; several share a database where `env` says so.
 
-    def __init__(self, data_dir: Path, **env: str) -> None:
+    Args:
+        args: further arguments of `serve`.
+    """
+
+    def __init__(self, data_dir: Path, *args: str, **env: str) -> None:
         self.data_dir = data_dir
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -140,7 +144,7 @@ class GatewayProcess:
         self.env = clean | {"PYTHONPATH": str(ROOT), "GATEHOUSE_DATA_DIR": str(data_dir)} | env
         self._log = data_dir.parent / f"{data_dir.name}-{self.port}.log"
         with self._log.open("wb") as log:
-            command = [sys.executable, "-m", "gateway", "serve", "--port", str(self.port)]
+            command = [sys.executable, "-m", "gateway", "serve", "--port", str(self.port), *args]
             self.process = subprocess.Popen(command, env=self.env, cwd=ROOT, stdout=log, stderr=log)
 
     async def __aenter__(self) -> Self:

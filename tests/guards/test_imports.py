@@ -25,6 +25,7 @@ LATE: dict[str, str] = {
     "openai": "extra `agents`",
     "opentelemetry": "extra `telemetry`",
     "pydantic_ai": "extra `agents`",
+    "pyotp": "only where somebody uses a second factor",
     "redis": "only where several processes share state",
     "rich": "only where a person reads the command line; the server never does",
     "xlsxwriter": "extra `reports`",

@@ -7,10 +7,12 @@ notifications that reached it, and how many calls were given up by closing their
 from __future__ import annotations
 
 import asyncio
+import functools
 import gzip
 import json
 import random
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -101,10 +103,12 @@ class Faulty:
     Args:
         faults: what each tool does.
         modern: speaks the revision without sessions, and nothing else.
+        tls: the server's context, where it speaks TLS.
     """
 
     faults: dict[str, Fault]
     modern: bool = False
+    tls: ssl.SSLContext | None = None
     requests: list[bytes] = field(default_factory=list)
     notifications: list[dict[str, Any]] = field(default_factory=list)
     answers: list[dict[str, Any]] = field(default_factory=list)
@@ -121,7 +125,8 @@ class Faulty:
     @property
     def url(self) -> str:
         assert self._server is not None
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/mcp"
+        scheme = "http" if self.tls is None else "https"
+        return f"{scheme}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/mcp"
 
     async def until(self, met: Callable[[], bool]) -> None:
         """Wait until a condition holds that arriving messages or ending connections bring about."""
@@ -129,7 +134,9 @@ class Faulty:
             await asyncio.wait_for(self.heard.wait_for(met), 10)
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=8 * 1024 * 1024, backlog=1024)
+        self._server = await asyncio.start_server(
+            self._serve, "127.0.0.1", 0, limit=8 * 1024 * 1024, backlog=1024, ssl=self.tls
+        )
 
     async def stop(self) -> None:
         assert self._server is not None
@@ -211,9 +218,11 @@ async def _read(reader: asyncio.StreamReader) -> tuple[bytes, bytes] | None:
 
 
 @asynccontextmanager
-async def faulty(faults: dict[str, Fault], *, modern: bool = False) -> AsyncIterator[Faulty]:
+async def faulty(
+    faults: dict[str, Fault], *, modern: bool = False, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Faulty]:
     """A misbehaving server for the length of the block."""
-    server = Faulty(faults, modern)
+    server = Faulty(faults, modern, tls)
     await server.start()
     try:
         yield server
@@ -392,6 +401,16 @@ async def zipped(call: Call) -> None:
 
 async def zipped_large(call: Call) -> None:
     await call.whole(gzip.compress(call.answer(result=call.result(NOISE)), 1), content_encoding="gzip")
+
+
+async def bomb(call: Call) -> None:
+    """A few hundred kilobytes that would become 100 megabytes."""
+    await call.whole(_bomb(), content_encoding="gzip")
+
+
+@functools.cache
+def _bomb() -> bytes:
+    return gzip.compress(bytes(100_000_000), 1)
 
 
 async def zipped_events(call: Call) -> None:

@@ -25,7 +25,7 @@ from registry.budgets.service import (
     PeriodName,
 )
 from registry.budgets.units import Unit
-from registry.budgets.views import LimitPage, LimitView, Spenders, Summary, Timeline, ToolPriceView
+from registry.budgets.views import LimitPage, LimitView, Spenders, Summary, Timeline, TimezoneView, ToolPriceView
 from registry.servers.prices import MOST_USD, PriceService
 
 Amount = Annotated[float, Field(ge=0, le=1e18, allow_inf_nan=False)]
@@ -56,6 +56,12 @@ class UpdateBody(BaseModel):
     period: PeriodName | None = None
     alert_threshold: float | None = Field(None, gt=0, le=1)
     action_on_exceed: Action | None = None
+
+
+class TimezoneBody(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    timezone: str = Field(min_length=1, max_length=64)
 
 
 class DeletedAnswer(BaseModel):
@@ -103,6 +109,10 @@ def router(front: Front, budgets: BudgetService) -> APIRouter:
     async def list_limits(session: Session, caller: Caller, page: Page = 1, limit: PageLimit = PAGE_LIMIT) -> LimitPage:
         return await budgets.limits(session, caller, page=page, limit=limit)
 
+    @api.get("/api/v1/budget/timezone")
+    async def get_timezone(session: Session, caller: Caller) -> TimezoneView:
+        return await budgets.timezone(session, caller)
+
     return api
 
 
@@ -132,6 +142,10 @@ def changing_router(front: Front, budgets: BudgetService) -> APIRouter:
     @api.delete("/api/v1/budget/limits/{limit_id}")
     async def delete_limit(limit_id: str, session: Session, caller: Caller) -> DeletedAnswer:
         return DeletedAnswer(id=(await budgets.delete_limit(session, caller, limit_id)).id)
+
+    @api.put("/api/v1/budget/timezone")
+    async def set_timezone(body: TimezoneBody, session: Session, caller: Caller) -> TimezoneView:
+        return await budgets.set_timezone(session, caller, body.timezone)
 
     return api
 

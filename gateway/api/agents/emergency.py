@@ -10,6 +10,7 @@ from datetime import datetime
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
+from gateway.api.agents.shared import WORDS
 from gateway.api.shared.rate_limits import Limit
 from gateway.api.shared.route import Caller, Front, Session
 from registry.emergency.service import EmergencyService
@@ -54,7 +55,7 @@ class StatusAnswer(BaseModel):
 
 
 def router(front: Front, emergency: EmergencyService) -> APIRouter:
-    api = front.router(tags=["Emergency"], limit=EMERGENCY)
+    api = front.router(tags=["Emergency"], limit=EMERGENCY, words=WORDS)
 
     @api.post("/api/v1/emergency/pause-all")
     async def pause_all(session: Session, caller: Caller, body: EmergencyBody | None = None) -> PausedAnswer:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from gateway.api.shared.rate_limits import Limit
 from gateway.api.shared.route import Caller, Front, public
+from gateway.auth import proof
 from gateway.auth.authenticator import Authenticator
 from registry.core.errors import Unauthenticated
 from registry.identity.principal import Principal
@@ -20,6 +21,7 @@ LIMIT = Limit("authentication", 10, 60, per="address")
 class LoginBody(BaseModel):
     email: Annotated[str, Field(min_length=1, max_length=320)]
     password: Annotated[str, Field(min_length=1, max_length=1024)]
+    code: Annotated[str, Field(max_length=64)] | None = None
 
 
 class SessionBody(BaseModel):
@@ -45,6 +47,8 @@ class LoginAnswer(BaseModel):
     access_token: str
     token_type: str = "bearer"
     session_id: str
+    refresh_token: str
+    expires_in: int
     user: UserAnswer
 
 
@@ -64,12 +68,16 @@ def router(front: Front, identity: IdentityService) -> APIRouter:
     @api.post("/v1/auth/login")
     @public
     async def login(body: LoginBody) -> LoginAnswer:
-        # Checking a password takes its time, so it must not hold the write transaction.
-        async with front.database.reading() as session:
-            user_id = (await identity.check_password(session, body.email, body.password)).id
+        user_id = await proof.by_password(front.database, identity, body.email, body.password, body.code)
         async with front.database.transaction() as session:
             made = await identity.open_session(session, user_id)
-        return LoginAnswer(access_token=made.access_token, session_id=made.session_id, user=_user(made.principal))
+        return LoginAnswer(
+            access_token=made.access_token,
+            session_id=made.session_id,
+            refresh_token=made.refresh_token,
+            expires_in=made.expires_in,
+            user=_user(made.principal),
+        )
 
     @api.post("/v1/auth/validate", response_model_exclude_none=True)
     @public

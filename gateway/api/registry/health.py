@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from gateway.api.shared.rate_limits import Limit
 from gateway.api.shared.route import Caller, Front, Session, public
 from registry.health.service import HealthService, SystemHealth
+from registry.servers.circuit import Circuits
 from registry.servers.service import ServerService
 from registry.servers.views import ServerHealth, server_health
 
@@ -25,12 +26,13 @@ def system_router(front: Front, health: HealthService) -> APIRouter:
     return api
 
 
-def router(front: Front, servers: ServerService) -> APIRouter:
+def router(front: Front, servers: ServerService, circuits: Circuits) -> APIRouter:
     api = front.router(tags=["Health"], limit=HEALTH)
 
     @api.get("/v1/mcp/servers/{server_id}/health")
     async def get_server_health(server_id: str, session: Session, caller: Caller) -> ServerHealth:
         caller.require("mcp:health:read")
-        return server_health(await servers.get(session, caller, server_id))
+        server = await servers.get(session, caller, server_id)
+        return server_health(server, circuits.circuit(server.id))
 
     return api

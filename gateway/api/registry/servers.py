@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.api.shared.rate_limits import Limit
 from gateway.api.shared.route import Caller, Front, Session
+from registry.servers.circuit import Circuits
 from registry.servers.connection import Deadlines, Offer, Transport
 from registry.servers.discovery import Discovery
 from registry.servers.service import Changes, Environment, PinningMode, Registration, ServerService, Status
@@ -93,7 +94,9 @@ class DiscoveredAnswer(BaseModel):
     warnings: list[str]
 
 
-def router(front: Front, servers: ServerService, discovery: Discovery, *, operator_token: str) -> APIRouter:
+def router(
+    front: Front, servers: ServerService, discovery: Discovery, *, operator_token: str, circuits: Circuits
+) -> APIRouter:
     """The routes.
 
     Args:
@@ -131,7 +134,7 @@ def router(front: Front, servers: ServerService, discovery: Discovery, *, operat
     @api.get("/v1/mcp/servers/{server_id}")
     async def get_server(server_id: str, session: Session, caller: Caller) -> ServerDetail:
         server = await servers.get(session, caller, server_id)
-        return server_detail(server, await servers.capabilities(session, server))
+        return server_detail(server, await servers.capabilities(session, server), circuits.circuit(server.id))
 
     @api.put("/v1/mcp/servers/{server_id}")
     async def update_server(

@@ -96,8 +96,8 @@ class Front:
             if words is not None:
                 request.scope[WORDS] = words
             if limit is not None and limit.per == "address":
-                self._count(request, limit, self.addresses.of(request.scope))
-            principal = None if is_public else await self._authenticated(request)
+                self.count_address(request, limit)
+            principal = None if is_public else await self._authenticated(request, safe=reads)
             if limit is not None and limit.per == "user" and principal is not None:
                 self._count(request, limit, principal.user_id or principal.subject)
             request.state.principal = principal
@@ -118,9 +118,13 @@ class Front:
     def _session(self, reads: bool) -> AbstractAsyncContextManager[db.Session]:
         return self.database.reading() if reads else self.database.transaction()
 
-    async def _authenticated(self, request: Request) -> Principal:
+    async def _authenticated(self, request: Request, *, safe: bool) -> Principal:
         headers = request.scope["headers"]
-        return self.authenticator.cached(headers) or await self.authenticator.authenticate(headers)
+        return self.authenticator.cached(headers) or await self.authenticator.authenticate(headers, safe=safe)
+
+    def count_address(self, request: Request, limit: Limit) -> None:
+        """Count a request of this client address. Raises `RateLimited`."""
+        self._count(request, limit, self.addresses.of(request.scope))
 
     def _count(self, request: Request, limit: Limit, key: str) -> None:
         if self.limiter is None:

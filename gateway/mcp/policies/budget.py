@@ -61,7 +61,8 @@ class BudgetPolicy:
 
     def admit(self, attempt: Attempt) -> Awaitable[None] | None:
         server, entry, principal = attempt.server, attempt.entry, attempt.principal
-        if attempt.never_held:
+        # Completions, which clients ask for as one types, are free.
+        if attempt.never_held or attempt.method == "completion/complete":
             return None
         tool = entry.name if entry is not None and attempt.method == "tools/call" else None
         usd = price(server, tool)

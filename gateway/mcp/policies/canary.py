@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gateway.mcp.secrets import Secrets
     from registry.identity.principal import Principal
 
-SENT = ("arguments", "uri", "inputResponses")
+SENT = ("arguments", "uri", "inputResponses", "argument", "context")
 """What of a call's parameters is the caller's own text."""
 
 

@@ -15,11 +15,31 @@ PERMISSION = {
     "prompts/get": "mcp:prompts:get",
     "resources/read": "mcp:resources:read",
 }
+"""Of calls. Completing an argument needs what using the prompt or resource would need."""
+
+
+class ScopeMissing(ProtocolError):
+    """The caller's token was not granted this, but the person behind it could grant it.
+
+    Args:
+        scope: what to ask for.
+    """
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(
+            protocol.INVALID_REQUEST,
+            f"The token lacks the scope {scope}: ask for it.",
+            data={"code": "INSUFFICIENT_SCOPE", "permission": scope},
+            status=403,
+        )
+        self.scope = scope
 
 
 class PermissionPolicy:
     def admit(self, attempt: Attempt) -> None:
-        permission = PERMISSION[attempt.method]
+        permission = PERMISSION.get(attempt.method) or _completing(attempt)
+        if permission in attempt.principal.consentable:
+            raise ScopeMissing(permission)
         if not attempt.principal.may(permission):
             raise ProtocolError(
                 protocol.INVALID_REQUEST,
@@ -30,3 +50,8 @@ class PermissionPolicy:
 
     def settle(self, attempt: Attempt, outcome: str) -> None:
         """Permissions are not used up."""
+
+
+def _completing(attempt: Attempt) -> str:
+    is_prompt = attempt.entry is not None and attempt.entry.kind == "prompt"
+    return PERMISSION["prompts/get" if is_prompt else "resources/read"]

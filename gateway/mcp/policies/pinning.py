@@ -15,7 +15,6 @@ from registry.servers.names import prefixed
 if TYPE_CHECKING:
     from gateway.mcp.catalog import ServerEntry, View
     from gateway.mcp.policies.policy import Attempt
-    from registry.identity.principal import Principal
     from registry.servers.connection import Kind
 
 
@@ -29,7 +28,7 @@ class PinningPolicy:
         """Nothing is used up."""
 
 
-def withheld(view: View, principal: Principal, kind: Kind, name: str) -> ProtocolError | None:
+def withheld(view: View, kind: Kind, name: str) -> ProtocolError | None:
     """Why something that is not listed is not, where that is because it is held; else `None`."""
     if view.curated is not None:
         return None
@@ -37,7 +36,7 @@ def withheld(view: View, principal: Principal, kind: Kind, name: str) -> Protoco
         for held_kind, own in server.held:
             exposed = prefixed(server.slug, own)
             called = own if view.single is not None else exposed
-            if held_kind == kind and called == name and principal.may_use(exposed):
+            if held_kind == kind and called == name and view.may_use(kind, server.slug, own):
                 return refusal(server, kind, own)
     return None
 

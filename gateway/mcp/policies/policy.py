@@ -15,7 +15,6 @@ from gateway.mcp.upstream.local import SLUG
 if TYPE_CHECKING:
     from gateway.mcp.catalog import Entry, ServerEntry
     from gateway.mcp.envelope import Params
-    from gateway.mcp.upstream.port import Outgoing
     from registry.identity.principal import Principal
 
 
@@ -30,7 +29,7 @@ class Attempt:
         bytes_in, bytes_out: of the request, and of the answer when it has ended.
         cost_usd: what it costs; set by the budget policy, for the record.
         budget: what it has reserved; the budget policy's own.
-        outgoing: what is sent of it, once it has been admitted.
+        sent: the server may have seen it, as far as is known when it ends.
     """
 
     principal: Principal
@@ -44,7 +43,7 @@ class Attempt:
     bytes_out: int = 0
     cost_usd: float = 0.0
     budget: list[Any] | None = None
-    outgoing: Outgoing | None = None
+    sent: bool = True
 
     @property
     def is_emergency(self) -> bool:

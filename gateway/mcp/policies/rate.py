@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from gateway.mcp import protocol
 from gateway.mcp.envelope import ProtocolError
 from registry.core.errors import GatehouseError
+from registry.servers.names import prefixed
 
 if TYPE_CHECKING:
     from gateway.mcp.policies.policy import Attempt
@@ -83,7 +84,8 @@ class RatePolicy:
 
     Args:
         per_principal: calls a minute of one key or user; 0 is no limit.
-        by_name: calls a minute in one organisation, by a server's slug or by the name of a tool as callers know it.
+        by_name: calls a minute in one organisation, by a server's slug or by a tool's name on `/mcp`, by which it is
+            known at every address.
     """
 
     def __init__(self, buckets: Buckets, per_principal: int, by_name: Mapping[str, int]) -> None:
@@ -98,7 +100,8 @@ class RatePolicy:
         if self._per_principal:
             wanted.append(("principal", (principal.org_id, principal.subject), self._per_principal))
         if self._by_name:
-            for kind, name in (("server", attempt.server.slug), ("tool", attempt.name)):
+            slug, entry = attempt.server.slug, attempt.entry
+            for kind, name in (("server", slug), ("tool", prefixed(slug, entry.name) if entry is not None else "")):
                 amount = self._by_name.get(name)
                 if amount is not None:
                     wanted.append((kind, (principal.org_id, kind, name), amount))

@@ -8,7 +8,8 @@ if TYPE_CHECKING:
     from registry.core.clock import Clock
 
 FIRST_PAUSE = 0.5
-LONGEST_PAUSE = 30.0
+LONGEST_PAUSE = 8.0
+"""What has come back is used again within 10 seconds."""
 STEADY_SECONDS = 60.0
 """What has lived this long is not held to have been failing."""
 

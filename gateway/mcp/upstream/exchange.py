@@ -38,7 +38,7 @@ class HttpExchange:
         assert connection.url is not None
         target = vet_url(connection.url)
         self.slug = connection.slug
-        self._pool = Pool(egress, target, connection.deadlines.connect)
+        self.pool = Pool(egress, target, connection.deadlines.connect)
         path = target.path + (f"?{target.query}" if target.query else "")
         self._common = _head(path, target.authority, connection.headers)
 
@@ -53,11 +53,11 @@ class HttpExchange:
         """
         whole = b"%b %b%bcontent-length: %d\r\n\r\n" % (method.encode(), self._common, head, len(body))
         try:
-            response = await self._pool.send(whole, body)
+            response = await self.pool.send(whole, body)
         except ConnectionFailed as error:
             raise (OutcomeUnknown if error.sent else NotSent)(self.slug, str(error)) from None
         except (EgressRefused, EgressUnreachable, EgressTimeout) as error:
-            raise NotSent(self.slug, error.message) from None
+            raise NotSent(self.slug, error.message, blames=not isinstance(error, EgressRefused)) from None
         if response.encoding not in (b"", b"identity"):
             await self._refuse_encoding(response)
         return response
@@ -70,7 +70,7 @@ class HttpExchange:
         response.body, response.stream, response.content_type = b"", None, b""
 
     async def close(self) -> None:
-        await self._pool.close()
+        await self.pool.close()
 
     async def answer(
         self, response: Response, identifier: bytes, rewrite: translate.Rewrite | None, *, modern: bool
@@ -138,9 +138,10 @@ class HttpExchange:
     def refusal(self, response: Response) -> NotSent | OutcomeUnknown:
         """What a response that is no MCP message means."""
         if response.status in (401, 403):
-            return NotSent(self.slug, f"it refused the gateway's credentials (HTTP {response.status})")
+            return NotSent(self.slug, f"it refused the gateway's credentials (HTTP {response.status})", blames=False)
         if response.status in (404, 405, 406, 415, 421, 429, 503):
-            return NotSent(self.slug, f"it did not take the request (HTTP {response.status})")
+            why = f"it did not take the request (HTTP {response.status})"
+            return NotSent(self.slug, why, blames=response.status == 503)
         return OutcomeUnknown(self.slug, f"it answered HTTP {response.status} without an MCP message")
 
 

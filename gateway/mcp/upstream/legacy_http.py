@@ -76,6 +76,7 @@ class LegacyHttpUpstream:
 
     def __init__(self, connection: Connection, egress: Egress) -> None:
         self._exchange = HttpExchange(connection, egress)
+        self.pool = self._exchange.pool
         self._slug = connection.slug
         self._server_id = connection.server_id
         known = connection.protocol_version
@@ -175,8 +176,9 @@ class LegacyHttpUpstream:
     # -- requests
 
     async def _request(self, outgoing: Outgoing) -> Answer:
-        outgoing.opening = True
+        outgoing.sent = False
         session_id = await self._session(outgoing)
+        outgoing.sent = True
         identifier, params, rewrite = outgoing.id, outgoing.params, None
         if outgoing.modern:
             # Clients that share a session may use the same id at the same time.
@@ -185,7 +187,6 @@ class LegacyHttpUpstream:
             rewrite = _for_modern(outgoing)
             if outgoing.log_level is not None:
                 await self._set_level(outgoing, session_id)
-        outgoing.opening = False
         body = envelope.request(identifier, outgoing.method, params)
         try:
             response = await self._exchange.send("POST", self._head(session_id), body)

@@ -7,6 +7,8 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gateway.mcp.upstream.concurrency import Concurrency
+from gateway.mcp.upstream.guard import Guard
 from gateway.mcp.upstream.legacy_http import LegacyHttpUpstream
 from gateway.mcp.upstream.modern_http import ModernHttpUpstream
 from gateway.mcp.upstream.openapi import OpenApiUpstream
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from gateway.mcp.session import LegacySession
     from registry.core.clock import Clock
     from registry.core.egress import Egress
+    from registry.servers.circuit import Circuit
     from registry.servers.connection import Connection
 
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 class _Made:
     connection: Connection
     upstream: Upstream
+    guard: Guard
 
 
 class Upstreams:
@@ -32,11 +36,15 @@ class Upstreams:
 
     Args:
         stdio_user: see `Child.start`.
+        concurrency: how many calls may be under way at a server.
     """
 
-    def __init__(self, egress: Egress, clock: Clock, *, stdio_user: str) -> None:
+    def __init__(
+        self, egress: Egress, clock: Clock, *, stdio_user: str, concurrency: Concurrency | None = None
+    ) -> None:
         self._egress = egress
         self._clock = clock
+        self._concurrency = concurrency or Concurrency()
         self._local: dict[str, Upstream] = {}
         self._stdio_user = stdio_user
         self._made: dict[str, _Made] = {}
@@ -49,17 +57,40 @@ class Upstreams:
     def get(self, connection: Connection) -> Upstream:
         """The upstream of a server; made anew when how it is reached has changed."""
         local = self._local.get(connection.server_id)
-        if local is not None:
-            return local
+        return local if local is not None else self._get(connection).upstream
+
+    def guard(self, connection: Connection) -> Guard | None:
+        """What stands before a server; nothing does before the gateway's own tools."""
+        return None if connection.server_id in self._local else self._get(connection).guard
+
+    def guards(self) -> list[Guard]:
+        """Of the servers that have been called."""
+        return [made.guard for made in self._made.values()]
+
+    def connections(self) -> list[tuple[str, int, int]]:
+        """Connections to each server over HTTP: its slug, how many are in use, and how many idle."""
+        pools = [
+            (made.connection.slug, made.upstream.pool)
+            for made in self._made.values()
+            if isinstance(made.upstream, ModernHttpUpstream | LegacyHttpUpstream | SseUpstream)
+        ]
+        return [(slug, pool.open - pool.idle, pool.idle) for slug, pool in pools]
+
+    def circuit(self, server_id: str) -> Circuit | None:
+        """See `registry.servers.circuit.Circuits`."""
+        made = self._made.get(server_id)
+        return made.guard.circuit if made is not None else None
+
+    def _get(self, connection: Connection) -> _Made:
         made = self._made.get(connection.server_id)
         if made is not None:
             # The snapshot holds one object per server until it is replaced, so identity is the common case.
             if made.connection is connection or made.connection == connection:
-                return made.upstream
+                return made
             self._retire(made.upstream)
-        upstream = self.make(connection)
-        self._made[connection.server_id] = _Made(connection, upstream)
-        return upstream
+        guard = Guard(connection.slug, self._clock, self._concurrency.of(connection.slug))
+        made = self._made[connection.server_id] = _Made(connection, self.make(connection), guard)
+        return made
 
     def make(
         self, connection: Connection, capabilities: bytes = b"{}"

@@ -25,6 +25,7 @@ class ModernHttpUpstream:
 
     def __init__(self, connection: Connection, egress: Egress) -> None:
         self._exchange = HttpExchange(connection, egress)
+        self.pool = self._exchange.pool
 
     async def request(self, outgoing: Outgoing) -> Answer:
         params = outgoing.params

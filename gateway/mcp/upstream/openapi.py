@@ -65,11 +65,12 @@ class OpenApiUpstream:
         operation = self._operations.get(outgoing.name or "")
         if outgoing.method != "tools/call" or operation is None:
             raise ProtocolError(protocol.METHOD_NOT_FOUND, f"{self._slug} does not offer {outgoing.method}.")
+        healthy = True
         try:
-            result = await self._call(operation, _arguments(outgoing.params.get("arguments")))
+            result, healthy = await self._call(operation, _arguments(outgoing.params.get("arguments")))
         except _Refused as error:
             result = _failed(str(error))
-        answer = Answer(body=envelope.result(outgoing.id, result))
+        answer = Answer(body=envelope.result(outgoing.id, result), healthy=healthy)
         message = envelope.decode_message(answer.body)
         answer.judge(message)
         if outgoing.modern:
@@ -95,7 +96,8 @@ class OpenApiUpstream:
     async def close(self) -> None:
         """Connections belong to the egress client."""
 
-    async def _call(self, operation: Operation, arguments: dict[str, msgspec.Raw]) -> bytes:
+    async def _call(self, operation: Operation, arguments: dict[str, msgspec.Raw]) -> tuple[bytes, bool]:
+        """The result, and whether the service is in order: a status of 500 and above says that it is not."""
         _check(operation, arguments)
         values = {
             parameter: msgspec.json.decode(arguments[parameter.argument])
@@ -121,12 +123,12 @@ class OpenApiUpstream:
         except (HeaderInvalid, UrlInvalid) as error:
             raise _Refused(error.message) from None
         except (EgressRefused, EgressUnreachable) as error:
-            raise NotSent(self._slug, error.message) from None
+            raise NotSent(self._slug, error.message, blames=isinstance(error, EgressUnreachable)) from None
         except EgressTooLarge:
-            return _failed(f"It was carried out, but its answer is larger than {MAX_ANSWER // 1024 // 1024} MiB.")
+            return _failed(f"It was carried out, but its answer is larger than {MAX_ANSWER // 1024 // 1024} MiB."), True
         except EgressFailed as error:
             raise OutcomeUnknown(self._slug, error.message) from None
-        return _result(operation, response)
+        return _result(operation, response), response.status < 500
 
     def _request_headers(self, values: dict[Parameter, Any]) -> dict[str, str]:
         """The call's own headers, then the registered ones, which no argument can replace."""

@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from time import monotonic
 from typing import TYPE_CHECKING, cast
 
 import httptools
@@ -138,6 +139,7 @@ class _Connection(asyncio.Protocol):
         "_header_bytes",
         "_keep",
         "_length",
+        "_loop",
         "_parser",
         "_paused",
         "_pool",
@@ -150,6 +152,7 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._exchanges = 0
@@ -169,6 +172,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._pool.open += 1
 
     def data_received(self, data: bytes) -> None:
         if self._waiter is None and self._stream is None:
@@ -187,6 +191,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._pool.open -= 1
         self._pool.discard(self)
         if exc is None and self._response.status and self._length is None and not self._chunked:
             # A body with neither length nor chunks ends where the connection does.
@@ -281,7 +286,7 @@ class _Connection(asyncio.Protocol):
         self._buffered = self._header_bytes = 0
         self._length = None
         self._chunked = False
-        waiter = self._waiter = asyncio.get_running_loop().create_future()
+        waiter = self._waiter = self._loop.create_future()
         if len(body) < 65536:
             transport.write(head + body)
         else:
@@ -357,6 +362,8 @@ class Pool:
         self._connect_seconds = connect_seconds
         self._idle: deque[_Connection] = deque()
         self._closed = False
+        self.open = 0
+        """Connections, in use or not."""
 
     @property
     def idle(self) -> int:
@@ -384,7 +391,7 @@ class Pool:
         if self._closed or len(self._idle) >= MAX_IDLE:
             connection.abort()
             return
-        connection.idle_since = asyncio.get_running_loop().time()
+        connection.idle_since = monotonic()
         self._idle.append(connection)
 
     def discard(self, connection: _Connection) -> None:
@@ -399,7 +406,7 @@ class Pool:
 
     def _take(self) -> _Connection | None:
         """The connection used last, if it is fresh; a stale one would lose the request in a race with its closing."""
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         while self._idle:
             connection = self._idle.pop()
             if connection.usable() and now - connection.idle_since < IDLE_SECONDS:

@@ -22,9 +22,14 @@ if TYPE_CHECKING:
 
 
 class UpstreamFailure(ProtocolError):
-    """A call that did not end in an answer from the server."""
+    """A call that did not end in an answer from the server.
+
+    Args:
+        blames: it says that the server is in trouble; a refusal of this one call does not.
+    """
 
     kind = "unknown"
+    blames = True
 
     @property
     def reason(self) -> str:
@@ -37,12 +42,13 @@ class NotSent(UpstreamFailure):
 
     kind = "not_sent"
 
-    def __init__(self, server: str, why: str) -> None:
+    def __init__(self, server: str, why: str, *, blames: bool = True) -> None:
         super().__init__(
             protocol.NOT_SENT,
             f"{server} was not reached, the call has not been sent: {why}",
             data={"code": "NOT_SENT", "server": server, "reason": why},
         )
+        self.blames = blames
 
 
 class OutcomeUnknown(UpstreamFailure):
@@ -70,7 +76,7 @@ class Outgoing:
         param_headers: `Mcp-Param-*` headers, ready to be written.
         origin: the server's name, where people must be told which of several asks for something.
         log_level: from which on the client wants to hear log messages; `None` for none.
-        opening: set by a transport while it still opens its line or session: nothing of this request has been sent.
+        sent: the server may have seen it; not so while its transport still opens a session for it.
     """
 
     principal: Principal
@@ -84,12 +90,12 @@ class Outgoing:
     param_headers: bytes = b""
     origin: str | None = None
     log_level: str | None = None
-    opening: bool = False
+    sent: bool = True
 
     def late(self, server: str) -> NotSent | OutcomeUnknown:
         """What the request fails with when its deadline has come."""
-        if self.opening:
-            return NotSent(server, "it could not be opened within the call's deadline")
+        if not self.sent:
+            return NotSent(server, "it did not open a session within its deadline")
         return OutcomeUnknown(server, "it did not answer within its deadline")
 
 
@@ -107,6 +113,8 @@ class Answer:
         outcome: `ok`, `tool_error` or `error`; of a stream it is known when the stream has ended.
         error_code: of a JSON-RPC error.
         id: of the request that `stream` answers, as JSON, so that a failure on the way answers it as well.
+        healthy: the server is not in trouble, whatever it said of this call.
+        step_up: the scope that the caller's token lacks and that a person could grant it.
     """
 
     status: int = 200
@@ -119,6 +127,8 @@ class Answer:
     outcome: str = "ok"
     error_code: int | None = None
     id: bytes = b""
+    healthy: bool = True
+    step_up: str | None = None
 
     def judge(self, message: Message) -> None:
         """Note how the call ended, from its answer. What cannot be read raises `envelope.UNREADABLE`."""

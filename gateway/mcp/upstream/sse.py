@@ -53,7 +53,7 @@ class SseUpstream:
         self._connection = connection
         self._slug = connection.slug
         self._target = vet_url(connection.url)
-        self._pool = Pool(egress, self._target, connection.deadlines.connect)
+        self.pool = Pool(egress, self._target, connection.deadlines.connect)
         self._common = _common(self._target, connection.headers)
         self._clock = clock
         self._backoff = Backoff(clock)
@@ -74,9 +74,9 @@ class SseUpstream:
             return await session.multiplex.request(outgoing)
 
     async def _session_for(self, outgoing: Outgoing, capabilities: bytes) -> _Session:
-        outgoing.opening = True
+        outgoing.sent = False
         session = await self._session(outgoing.principal, capabilities)
-        outgoing.opening = False
+        outgoing.sent = True
         return session
 
     async def notify(self, outgoing: Outgoing) -> None:
@@ -105,7 +105,7 @@ class SseUpstream:
             await session.close("it has been removed or changed")
         self._alive.clear()
         self._sessions.clear()
-        await self._pool.close()
+        await self.pool.close()
 
     # -- sessions
 
@@ -116,9 +116,10 @@ class SseUpstream:
             session.used_at = self._clock.monotonic()
             return session
         if self._closed:
-            raise NotSent(self._slug, "it has been removed or changed")
+            raise NotSent(self._slug, "it has been removed or changed", blames=False)
         if self._backoff.wait > 0:
-            raise NotSent(self._slug, f"it keeps failing, it is tried again in {self._backoff.wait:.1f} s")
+            why = f"it keeps failing, it is tried again in {self._backoff.wait:.1f} s"
+            raise NotSent(self._slug, why, blames=False)
         task = self._opening.get(key)
         if task is None:
             task = self._opening[key] = asyncio.create_task(self._open(key, capabilities))
@@ -134,7 +135,7 @@ class SseUpstream:
     async def _open(self, key: str, capabilities: bytes) -> _Session:
         await self._close_unused()
         self._backoff.started()
-        session = _Session(self._connection, self._pool, self._target, self._common, self._clock.monotonic())
+        session = _Session(self._connection, self.pool, self._target, self._common, self._clock.monotonic())
         self._alive.add(session)
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
@@ -299,9 +300,9 @@ class _Session:
         if status in _GONE:
             return SessionGone(self._slug, f"it did not take the message (HTTP {status})")
         if status in (401, 403):
-            return NotSent(self._slug, f"it refused the gateway's credentials (HTTP {status})")
+            return NotSent(self._slug, f"it refused the gateway's credentials (HTTP {status})", blames=False)
         if status < 500:
-            return NotSent(self._slug, f"it did not take the message (HTTP {status})")
+            return NotSent(self._slug, f"it did not take the message (HTTP {status})", blames=False)
         return OutcomeUnknown(self._slug, f"it answered HTTP {status}")
 
 

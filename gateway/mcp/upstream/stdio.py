@@ -68,9 +68,9 @@ class StdioUpstream:
         return len(self._multiplex) > 0
 
     async def request(self, outgoing: Outgoing) -> Answer:
-        outgoing.opening = True
+        outgoing.sent = False
         await self._running()
-        outgoing.opening = False
+        outgoing.sent = True
         capabilities = translate.legacy_capabilities(outgoing.capabilities)
         if self._multiplex.modern or capabilities == self._capabilities or capabilities in (b"", b"{}"):
             return await self._multiplex.request(outgoing)
@@ -140,9 +140,10 @@ class StdioUpstream:
         if self._ready:
             return
         if self._closed:
-            raise NotSent(self._slug, "it has been removed or changed")
+            raise NotSent(self._slug, "it has been removed or changed", blames=False)
         if self._backoff.wait > 0:
-            raise NotSent(self._slug, f"its program keeps ending, the next start is in {self._backoff.wait:.1f} s")
+            why = f"its program keeps ending, the next start is in {self._backoff.wait:.1f} s"
+            raise NotSent(self._slug, why, blames=False)
         if self._starting is None:
             self._starting = asyncio.create_task(self._start())
             self._starting.add_done_callback(self._start_done)

@@ -11,17 +11,21 @@ import httpx2
 from fastapi import APIRouter
 
 from gateway.api.application import behind_edge, create_api
-from gateway.api.registry import api_keys, auth, organizations
+from gateway.api.registry import account, api_keys, auth, organizations
 from gateway.api.shared.client import ClientAddress
 from gateway.api.shared.middleware import Edge
 from gateway.api.shared.rate_limits import MemoryRateLimiter
 from gateway.api.shared.route import Front
 from gateway.auth.authenticator import Authenticator
+from registry.audit.service import AuditService
 from registry.core.db import Database
+from registry.core.egress import Egress, EgressPolicy
 from registry.core.events import EventBus
 from registry.core.idempotency import IdempotencyStore
 from registry.core.settings import Settings
 from registry.identity.service import IdentityService
+from registry.oauth.documents import ClientDocuments
+from registry.oauth.service import OAuthService
 from tests.support.clock import SettableClock
 from tests.support.identity import MASTER, Person, add_key, make_service
 
@@ -42,10 +46,13 @@ class Facade:
     clock: SettableClock
     data_dir: Path
     identity: IdentityService = field(init=False)
+    oauth: OAuthService = field(init=False)
     authenticator: Authenticator = field(init=False)
 
     def __post_init__(self) -> None:
         self.identity = make_service(self.clock)
+        documents = ClientDocuments(Egress(EgressPolicy()).client, self.clock)
+        self.oauth = OAuthService(self.database, self.clock, AuditService(self.clock), MASTER, documents)
         self.authenticator = Authenticator(self.database, self.identity, self.events, self.clock)
 
     def build(self, *more: Routers, host: str = "127.0.0.1", **settings: Any) -> Edge:
@@ -60,6 +67,8 @@ class Facade:
         )
         routers = [
             auth.router(front, self.identity),
+            account.public_router(front, self.identity),
+            account.router(front, self.identity, self.oauth),
             organizations.router(front, self.identity),
             api_keys.router(front, self.identity),
             *(router for make in more for router in make(front)),

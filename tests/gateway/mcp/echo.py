@@ -74,7 +74,7 @@ class Echo:
             return {"supportedVersions": [MODERN], "capabilities": capabilities}
         if method in lists:
             return lists[method]
-        if method not in ("tools/call", "resources/read", "prompts/get"):
+        if method not in ("tools/call", "resources/read", "prompts/get", "completion/complete"):
             return None
         lines = (line.partition(":") for line in head.decode().lower().split("\r\n")[1:])
         headers = {name: value.strip() for name, _, value in lines if name.startswith("mcp-param-")}
@@ -83,6 +83,8 @@ class Echo:
         text = json.dumps(seen)
         if method == "tools/call":
             return {"content": [{"type": "text", "text": text}]}
+        if method == "completion/complete":
+            return {"completion": {"values": [text]}}
         if method == "resources/read":
             return {"contents": [{"uri": params["uri"], "text": text}]}
         return {"messages": [{"role": "user", "content": {"type": "text", "text": text}}]}

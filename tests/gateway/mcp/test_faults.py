@@ -95,7 +95,7 @@ async def nothing_left(door: Door, server: Faulty) -> None:
     )
     gc.collect()
     async with asyncio.timeout(10):
-        while len(server.connections) != upstream._exchange._pool.idle:
+        while len(server.connections) != upstream.pool.idle:
             await asyncio.sleep(0.01)
     assert len(door.app.path.flights) == 0
     assert len(getattr(upstream, "_parking", ())) == 0

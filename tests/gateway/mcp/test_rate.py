@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,8 @@ from gateway.mcp.policies.rate import CallLimitInvalid, MemoryBuckets, RatePolic
 from gateway.mcp.policies.rate_redis import RETRY_SECONDS, RedisBuckets
 from registry.core.clock import SystemClock
 from registry.identity.principal import Principal
+from tests.gateway.mcp.door import McpError, opened
+from tests.gateway.mcp.echo import echo
 from tests.support.clock import SettableClock
 from tests.support.components.machine import free_port
 
@@ -119,3 +122,17 @@ async def test_without_redis_each_process_counts_half(clock: SettableClock) -> N
     clock.advance(RETRY_SECONDS)
     assert await buckets.take(("k",), 10) > 0
     await buckets.close()
+
+
+async def test_a_tools_limit_holds_at_every_address(tmp_path: Path) -> None:
+    async with opened(tmp_path / "data", call_limits=("echo__say=2",)) as door, echo() as made:
+        await door.register("echo", made.url)
+        picked = {"slug": "picked", "members": [{"server": "echo", "tools": [{"name": "say", "as": "talk"}]}]}
+        assert (await door.rest("POST", "/v1/sets", picked)).status == 201
+        await door.modern("/mcp", door.agent).call("echo__say")
+        await door.modern("/servers/echo/mcp", door.agent).call("say")
+        for path, name in (("/sets/picked/mcp", "talk"), ("/servers/echo/mcp", "say"), ("/mcp", "echo__say")):
+            with pytest.raises(McpError) as refused:
+                await door.modern(path, door.agent).call(name)
+            assert refused.value.code == -31002
+        assert len(made.received) == 2

@@ -1,275 +1,225 @@
-"""Every operation on pins, approvals and `why`, by REST, tool and command line: one permission, one entry."""
+"""Every door to a tool leads through the same chain: what is refused at one is refused at all, and reaches no server.
+
+`DOORS` is the list: a new door belongs in it.
+"""
 
 from __future__ import annotations
 
-import asyncio
+import http.client
 import json
-import sqlite3
-import threading
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import count
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
-from tests.e2e.wire import McpError, Modern
-from tests.gateway.mcp.echo import Echo, echo, tool
-from tests.support.gateway import RunningGateway, new_key
+from tests.e2e.wire import ACCEPT, LEGACY, Legacy, Modern
+from tests.gateway.safety.operations import APPROVALS, BUDGET, EMERGENCY, RULES
+from tests.gateway.safety.scene import Scene
+from tests.support.components.machine import CHECKOUT
+from tests.support.gateway import exchange
+from tests.support.servers.process import plain_environment
+
+SECRET = "correct-horse-battery-staple-1234"
+ANSWER_SECONDS = 60
+
+Arguments = dict[str, Any]
+OPENING = {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "door", "version": "1"}}
 
 
-@dataclass(frozen=True)
-class Operation:
-    """One operation and its doors; the placeholders are filled with what a test may use up.
-
-    Args:
-        rest: method and path.
-        command: what follows `gatehouse`.
-        audit: the entry that it leaves; `None` for one that only reads.
-        others: permissions that its command needs to find what it is about.
-    """
-
-    tool: str
-    rest: tuple[str, str]
-    command: tuple[str, ...]
-    permission: str
-    audit: str | None = None
-    body: dict[str, Any] | None = None
-    arguments: dict[str, Any] | None = None
-    others: tuple[str, ...] = ()
+# -- doors: each calls `say`, and gives what came back as text
 
 
-READ, DECIDE, MANAGE = "approvals:read", "approvals:decide", "approvals:manage"
-PINS, APPROVALS = "/v1/mcp/servers/echo/pins", "/v1/approvals"
-ONE_PIN = {"server": "echo", "id": "{pin}"}
-OPERATIONS = (
-    Operation("pins_list", ("GET", PINS), ("pins", "list", "echo"), READ, arguments={"server": "echo"}),
-    Operation(
-        "pins_approve",
-        ("POST", f"{PINS}/{{pin}}/approve"),
-        ("pins", "approve", "echo", "{pin}"),
-        DECIDE,
-        "pins.approve",
-        arguments=ONE_PIN,
-        others=(READ,),
-    ),
-    Operation(
-        "pins_keep",
-        ("POST", f"{PINS}/{{pin}}/keep"),
-        ("pins", "keep", "echo", "{pin}"),
-        DECIDE,
-        "pins.keep",
-        arguments=ONE_PIN,
-        others=(READ,),
-    ),
-    Operation("approvals_list", ("GET", APPROVALS), ("approvals", "list"), READ),
-    Operation(
-        "approvals_approve",
-        ("POST", f"{APPROVALS}/{{approval}}/approve"),
-        ("approvals", "approve", "{approval}"),
-        DECIDE,
-        "approvals.approve",
-        arguments={"id": "{approval}"},
-    ),
-    Operation(
-        "approvals_deny",
-        ("POST", f"{APPROVALS}/{{approval}}/deny"),
-        ("approvals", "deny", "{approval}", "--reason", "no"),
-        DECIDE,
-        "approvals.deny",
-        body={"reason": "no"},
-        arguments={"id": "{approval}", "reason": "no"},
-    ),
-    Operation("approvals_rules_list", ("GET", f"{APPROVALS}/rules"), ("approvals", "rules", "list"), READ),
-    Operation(
-        "approvals_rules_create",
-        ("POST", f"{APPROVALS}/rules"),
-        ("approvals", "rules", "create", "new", "--tool", "none__*", "--argument", "a", "gt", "5"),
-        MANAGE,
-        "approvals.rules.create",
-        {"name": "new", "tool": "none__*", "argument": {"path": "a", "compare": "gt", "value": 5}},
-        {"name": "new", "tool": "none__*", "argument": {"path": "a", "compare": "gt", "value": 5}},
-    ),
-    Operation(
-        "approvals_rules_delete",
-        ("DELETE", f"{APPROVALS}/rules/{{rule}}"),
-        ("approvals", "rules", "delete", "{rule}"),
-        MANAGE,
-        "approvals.rules.delete",
-        arguments={"id": "{rule}"},
-    ),
-    Operation(
-        "tools_why",
-        ("GET", "/v1/tools/echo__say/why"),
-        ("why", "echo__say"),
-        "mcp:servers:read",
-        arguments={"tool": "echo__say"},
-    ),
-)
+def _modern(path: str, name: str) -> Callable[[Scene, Arguments], str]:
+    def call(at: Scene, arguments: Arguments) -> str:
+        client = Modern(at.gateway.url + path, at.gateway.agent_key)
+        return client.send("tools/call", {"name": name, "arguments": arguments}).text
+
+    return call
 
 
-class Upstream:
-    """An echo server in a thread of its own, for tests that wait for processes."""
+def _legacy(path: str, name: str) -> Callable[[Scene, Arguments], str]:
+    def call(at: Scene, arguments: Arguments) -> str:
+        session = Legacy(at.gateway.url + path, at.gateway.agent_key)
+        text = session.send("tools/call", {"name": name, "arguments": arguments}).text
+        session.close()
+        return text
 
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._made = echo(tools=[tool("say"), tool("pay")])
-        self.server: Echo | None = None
-
-    def __enter__(self) -> Echo:
-        self._thread.start()
-        self.server = asyncio.run_coroutine_threadsafe(self._made.__aenter__(), self._loop).result(10)
-        return self.server
-
-    def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._made.__aexit__(None, None, None), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
+    return call
 
 
-_numbers = count()
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A gateway with a server `echo`, whose `pay` waits for a person."""
-
-    gateway: RunningGateway
-    upstream: Echo
-    server: str
-    names: dict[str, str]
-
-    def filled(self, value: Any) -> Any:
-        """The placeholders of an operation, filled in."""
-        if isinstance(value, str):
-            for name, text in self.names.items():
-                value = value.replace(f"{{{name}}}", text)
-            return value
-        if isinstance(value, dict):
-            return {name: self.filled(part) for name, part in value.items()}
-        return tuple(map(self.filled, value)) if isinstance(value, tuple) else value
-
-    def audited(self) -> list[str]:
-        """The action of every entry that a person left on pins and approvals, in order."""
-        with sqlite3.connect(self.gateway.data_dir / "gatehouse.db") as database:
-            rows = database.execute("SELECT action FROM audit_entries ORDER BY at").fetchall()
-        own = ("pins.hold", "approvals.ask", "approvals.use")
-        return [action for (action,) in rows if action.startswith(("pins.", "approvals.")) and action not in own]
-
-
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    directory = tmp_path_factory.mktemp("safety")
-    with Upstream() as upstream, RunningGateway(directory / "data", env={"GATEHOUSE_RATE_LIMITS": "off"}) as gateway:
-        server = gateway.rest("POST", "/v1/mcp/servers", {"name": "echo", "base_url": upstream.url})
-        assert server.status == 201, server.text
-        rule = gateway.rest("POST", f"{APPROVALS}/rules", {"name": "pay", "tool": "echo__pay"})
-        assert rule.status == 201, rule.text
-        yield Scene(gateway, upstream, server.json()["id"], {})
-
-
-@pytest.fixture
-def at(scene: Scene) -> Scene:
-    """The scene with a held definition, a call that waits, and a rule that the test may do with as it likes."""
-    number = next(_numbers)
-    scene.upstream.tools[0]["description"] = f"the {number}th"
-    found = scene.gateway.rest("POST", f"/v1/mcp/servers/{scene.server}/capabilities/discover")
-    assert found.status == 200, found.text
-    (pin,) = scene.gateway.rest("GET", PINS).json()["pins"]
-    client = Modern(f"{scene.gateway.url}/mcp", scene.gateway.agent_key)
-    with pytest.raises(McpError) as waits:
-        client.result("tools/call", {"name": "echo__pay", "arguments": {"number": number}})
-    waiting = scene.gateway.rest("GET", APPROVALS).json()["approvals"]
-    (approval,) = [row for row in waiting if json.loads(row["arguments"]) == {"number": number}]
-    assert waits.value.code == -31005
-    rule = scene.gateway.rest("POST", f"{APPROVALS}/rules", {"name": "unused", "tool": "none__*"})
-    names = {"pin": pin["id"], "approval": approval["id"], "rule": rule.json()["id"]}
-    return Scene(scene.gateway, scene.upstream, scene.server, names)
-
-
-def _by_rest(at: Scene, operation: Operation, key: str) -> bool:
-    method, path = at.filled(operation.rest)
-    answer = at.gateway.rest(method, path, at.filled(operation.body), key=key)
-    if answer.status == 403:
-        return False
-    assert answer.status == (201 if operation.tool.endswith("_create") else 200), answer.text
-    return True
-
-
-def _by_tool(at: Scene, operation: Operation, key: str) -> bool:
-    client = Modern(f"{at.gateway.url}/mcp", key)
-    params = {"name": f"gatehouse__{operation.tool}", "arguments": at.filled(operation.arguments or {})}
+def _sse(at: Scene, arguments: Arguments) -> str:
+    """A client of revision 2024-11-05: it posts, and hears on a stream."""
+    host = urlsplit(at.gateway.url)
+    headers = {"Authorization": f"Bearer {at.gateway.agent_key}"}
+    assert host.hostname is not None
+    stream = http.client.HTTPConnection(host.hostname, host.port, timeout=ANSWER_SECONDS)
     try:
-        result = client.result("tools/call", params)
-    except McpError as error:
-        if error.code != -32602:
-            raise
-        return False
-    assert not result["isError"], result
-    return True
+        stream.request("GET", "/sse", headers={**headers, "Accept": "text/event-stream"})
+        answer = stream.getresponse()
+        endpoint = _data(answer)
+        url = endpoint if "://" in endpoint else at.gateway.url + endpoint
+
+        def post(message: dict[str, Any]) -> None:
+            sent = json.dumps({"jsonrpc": "2.0", **message}).encode()
+            assert exchange(url, "POST", headers={**ACCEPT, **headers}, body=sent).status == 202
+
+        post({"id": 0, "method": "initialize", "params": {**OPENING, "protocolVersion": "2024-11-05"}})
+        assert json.loads(_data(answer))["id"] == 0
+        post({"method": "notifications/initialized"})
+        post({"id": 1, "method": "tools/call", "params": {"name": "echo__say", "arguments": arguments}})
+        while json.loads(text := _data(answer)).get("id") != 1:
+            pass
+        return text
+    finally:
+        stream.close()
 
 
-def _by_command(at: Scene, operation: Operation, key: str) -> bool:
-    ran = at.gateway.cli(*at.filled(operation.command), "--json", GATEHOUSE_API_KEY=key)
-    if ran.code == 0:
-        json.loads(ran.out)
-        return True
-    assert operation.permission in ran.err, ran.both
-    return False
+def _data(stream: http.client.HTTPResponse) -> str:
+    while not (line := stream.readline().decode()).startswith("data:"):
+        assert line, "the stream has ended"
+    return line[5:].strip()
 
 
-DOORS = {"rest": _by_rest, "tool": _by_tool, "command": _by_command}
-EVERYWHERE = ["mcp:tools:list", "mcp:tools:call"]
+def _rest(at: Scene, arguments: Arguments) -> str:
+    return at.gateway.rest("POST", "/v1/tools/echo__say", arguments, key=at.gateway.agent_key).text
 
 
-@pytest.mark.parametrize("door", DOORS)
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.tool)
-def test_an_operation_needs_its_permission_and_leaves_its_entry(at: Scene, operation: Operation, door: str) -> None:
-    wanted = {operation.permission, *operation.others}
-    without = {READ, DECIDE, MANAGE} - {operation.permission}
-    name = f"key-{next(_numbers)}"
-    before = at.audited()
-    poor = new_key(at.gateway, f"{name}-poor", permissions=[*EVERYWHERE, *sorted(without)])
-    assert not DOORS[door](at, operation, poor)
-    assert at.audited() == before
-    rich = new_key(at.gateway, f"{name}-rich", permissions=[*EVERYWHERE, *sorted(wanted)])
-    assert DOORS[door](at, operation, rich)
-    assert at.audited()[len(before) :] == ([operation.audit] if operation.audit else [])
+def _capability_test(at: Scene, arguments: Arguments) -> str:
+    body = {"method": "tools/call", "params": {"name": "say", "arguments": arguments}}
+    key = at.key(["mcp:capabilities:test", "mcp:tools:list", "mcp:tools:call"])
+    return at.gateway.rest("POST", f"/v1/mcp/servers/{at.server}/capabilities/test", body, key=key).text
 
 
-def test_every_tool_on_pins_and_approvals_is_in_the_list(scene: Scene) -> None:
-    client = Modern(f"{scene.gateway.url}/mcp", scene.gateway.admin_key)
-    names = (name.removeprefix("gatehouse__") for name in client.listed("tools"))
-    offered = {name for name in names if name.startswith(("pins_", "approvals_", "tools_"))}
-    assert offered == {operation.tool for operation in OPERATIONS}
+def _command(at: Scene, arguments: Arguments) -> str:
+    pairs = [f"{name}={value}" for name, value in arguments.items()]
+    return at.gateway.cli("call", "echo__say", *pairs, GATEHOUSE_API_KEY=at.gateway.agent_key).both
 
 
-def test_every_route_on_pins_and_approvals_is_in_the_list(scene: Scene) -> None:
-    paths = scene.gateway.rest("GET", "/api/v1/openapi.json").json()["paths"]
-    served = {
-        (method.upper(), path)
-        for path, methods in paths.items()
-        if path.startswith(APPROVALS) or "/pins" in path or path.endswith("/why")
-        for method in methods
-    }
-    wanted = {
-        (method, path.replace("servers/echo", "servers/{server_id}"))
-        for method, path in (operation.rest for operation in OPERATIONS)
-    }
-    assert {(method, path.replace("_id}", "}")) for method, path in served} == {
-        (method, path.replace("_id}", "}").replace("echo__say", "{name}")) for method, path in wanted
-    }
+def _stdio(at: Scene, arguments: Arguments) -> str:
+    lines = [
+        {"id": 0, "method": "initialize", "params": OPENING},
+        {"method": "notifications/initialized"},
+        {"id": 1, "method": "tools/call", "params": {"name": "echo__say", "arguments": arguments}},
+    ]
+    sent = "".join(json.dumps({"jsonrpc": "2.0", **each}) + "\n" for each in lines)
+    own = {"GATEHOUSE_URL": at.gateway.url, "GATEHOUSE_API_KEY": at.gateway.agent_key}
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway", "stdio"],
+        input=sent,
+        env=plain_environment(at.gateway.home, PYTHONPATH=str(CHECKOUT), **own),
+        capture_output=True,
+        text=True,
+        timeout=ANSWER_SECONDS,
+        check=True,
+    )
+    return done.stdout.splitlines()[-1]
 
 
-def test_the_command_line_shows_what_is_held_and_what_waits(at: Scene) -> None:
-    shown = at.gateway.cli("pins", "list", "echo")
-    assert "held tool say" in shown.out
-    assert "its definition has changed" in shown.out
-    assert '+  "description"' in shown.out
-    listed = at.gateway.cli("approvals", "list")
-    assert at.names["approval"] in listed.out
-    assert "echo__pay" in listed.out
-    assert at.gateway.cli("pins", "approve", "echo", "say").out == "Approved tool say.\n"
-    assert at.gateway.cli("approvals", "approve", at.names["approval"]).out.startswith("Approved: echo__pay passes")
+DOORS: dict[str, Callable[[Scene, Arguments], str]] = {
+    "modern": _modern("/mcp", "echo__say"),
+    "modern, one server": _modern("/servers/echo/mcp", "say"),
+    "modern, a set": _modern("/sets/picked/mcp", "talk"),
+    "legacy": _legacy("/mcp", "echo__say"),
+    "legacy, one server": _legacy("/servers/echo/mcp", "say"),
+    "legacy, a set": _legacy("/sets/picked/mcp", "talk"),
+    "sse": _sse,
+    "rest": _rest,
+    "capability test": _capability_test,
+    "command": _command,
+    "stdio": _stdio,
+}
+
+
+# -- what stands in the way: how it is put up and taken away, and what a caller is told
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Args: told: one of these is in what comes back: the code, or for people at a terminal the words."""
+
+    up: Callable[[Scene], Callable[[], None]]
+    told: tuple[str, ...]
+    text: str = "hello"
+
+
+def _stop(at: Scene) -> Callable[[], None]:
+    answer = at.gateway.rest("POST", f"{EMERGENCY}/pause-all", {"reason": "Too hot."})
+    assert answer.status == 200, answer.text
+    return at.resume
+
+
+def _removed(at: Scene, path: str, body: dict[str, Any]) -> Callable[[], None]:
+    made = at.made(path, body)
+
+    def down() -> None:
+        answer = at.gateway.rest("DELETE", f"{path}/{made}")
+        assert answer.status == 200, answer.text
+
+    return down
+
+
+def _budget(at: Scene) -> Callable[[], None]:
+    body = {"name": "empty", "amount": 0, "unit": "calls", "action_on_exceed": "block", "scope_type": "server"}
+    return _removed(at, f"{BUDGET}/limits", {**body, "scope_id": at.server})
+
+
+def _approval(at: Scene) -> Callable[[], None]:
+    return _removed(at, f"{APPROVALS}/rules", {"name": "careful", "tool": "echo__say"})
+
+
+def _rule(at: Scene) -> Callable[[], None]:
+    return _removed(at, RULES, {"name": "no", "effect": "deny", "pattern": "echo__say"})
+
+
+def _pin(at: Scene) -> Callable[[], None]:
+    pin = at.furnished("{pin}").names["pin"]
+
+    def down() -> None:
+        answer = at.gateway.rest("POST", f"/v1/mcp/servers/{at.server}/pins/{pin}/approve")
+        assert answer.status == 200, answer.text
+
+    return down
+
+
+OBSTACLES = {
+    "nothing": Obstacle(lambda _: lambda: None, ()),
+    "stop": Obstacle(_stop, ("EMERGENCY_STOP", "An emergency stop is in force")),
+    "budget": Obstacle(_budget, ("BUDGET_EXCEEDED", "The budget limit 'empty' is used up")),
+    "held definition": Obstacle(_pin, ("DEFINITION_HELD", "in a way that nobody has approved yet")),
+    "approval": Obstacle(_approval, ("APPROVAL_REQUIRED", "waits for a person")),
+    "access rule": Obstacle(_rule, ("Unknown tool", "There is no tool")),
+    "another's secret": Obstacle(lambda _: lambda: None, ("hold a credential that is stored",), SECRET),
+    "size": Obstacle(lambda _: lambda: None, ("The arguments are ",), "x" * 3000),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def furnished(scene: Scene) -> None:
+    picked = {"slug": "picked", "members": [{"server": "echo", "tools": [{"name": "say", "as": "talk"}]}]}
+    answer = scene.gateway.rest("POST", "/v1/sets", picked)
+    assert answer.status == 201, answer.text
+    vault = {"name": "vault", "base_url": scene.upstream.url, "headers": {"Authorization": f"Bearer {SECRET}"}}
+    scene.made("/v1/mcp/servers", vault)
+
+
+@pytest.mark.parametrize("obstacle", OBSTACLES)
+def test_every_door_leads_through_the_same_chain(scene: Scene, obstacle: str) -> None:
+    wanted = OBSTACLES[obstacle]
+    down = wanted.up(scene)
+    try:
+        for name, door in DOORS.items():
+            before = len(scene.upstream.received)
+            text = door(scene, {"text": wanted.text})
+            reached = len(scene.upstream.received) - before
+            if obstacle == "nothing":
+                assert reached == 1, (name, text)
+                assert "hello" in text, (name, text)
+            else:
+                assert reached == 0, f"{name} leads past: {obstacle}"
+                assert any(words in text for words in wanted.told), (name, text)
+    finally:
+        down()

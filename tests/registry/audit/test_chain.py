@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from registry.audit.chain import LOOK_SECONDS, Head
 from registry.audit.service import AuditService
@@ -20,6 +20,7 @@ from registry.usage.calls import Call
 from registry.usage.service import CALLS_TABLE, UsageService
 from tests.support.clock import SettableClock
 from tests.support.identity import Person, add_organization, add_user
+from tests.support.tampering import unguard
 
 KEY = hashlib.sha256(b"a key of the test's own").digest()
 TABLES = {"audit_entries": "action", "calls": "name"}
@@ -77,6 +78,7 @@ async def log(database: Database, clock: SettableClock, admin: Person) -> Log:
 
 async def _tamper(database: Database, *statements: str) -> None:
     async with database.engine.begin() as connection:
+        await unguard(connection)
         for statement in statements:
             await connection.execute(text(statement))
 
@@ -101,6 +103,21 @@ async def test_what_was_written_is_found_whole_and_belongs_to_who_may_read_it(
     member = await add_user(database, clock, log.who.user.org_id, "m@acme.test")
     with pytest.raises(Forbidden, match="audit:read"):
         await Log(database, clock, member).verify()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        *(f"UPDATE {table} SET chain_seq = 9" for table in TABLES),
+        *(f"DELETE FROM {table} WHERE chain_seq = 1" for table in TABLES),
+        "DELETE FROM audit_chains",
+    ],
+)
+async def test_the_database_refuses_to_change_records(log: Log, database: Database, statement: str) -> None:
+    with pytest.raises(DBAPIError, match="is append-only"):
+        async with database.engine.begin() as connection:
+            await connection.execute(text(statement))
+    assert (await log.verify()).rows == 12
 
 
 @pytest.mark.parametrize("table", TABLES)

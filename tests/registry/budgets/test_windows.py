@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.budgets.errors import BudgetExceeded
+from registry.budgets.errors import BudgetExceeded, LimitInvalid
+from registry.budgets.queries import StoredTerms
 from registry.budgets.windows import PERIODS, Period, window_at
 from registry.core.db import Database
 from registry.core.events import EventBus
-from registry.identity.models import Organization
 from tests.registry.budgets.house import furnish
 
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "America/Havana")
@@ -66,9 +66,17 @@ def test_a_moment_is_within_its_window_and_the_next_begins_where_it_ends(
 async def test_a_new_period_begins_where_the_organisation_is(database: Database, events: EventBus) -> None:
     house = await furnish(database, events)
     async with database.transaction() as session:
-        (await session.get_one(Organization, house.admin.user.org_id)).timezone = "Europe/Berlin"
+        with pytest.raises(LimitInvalid, match="Middle/Earth"):
+            await house.service.set_timezone(session, house.admin.principal, "Middle/Earth")
     house.clock.set(_utc("2026-10-24T22:30"))
     limit = await house.limit(1)
+    assert limit.resets_at == _utc("2026-10-25T00:00")
+    before = await StoredTerms(database).signature()
+    async with database.transaction() as session:
+        made = await house.service.set_timezone(session, house.admin.principal, "Europe/Berlin")
+        assert made == await house.service.timezone(session, house.admin.principal)
+    assert await StoredTerms(database).signature() != before, "other processes do not see it"
+    (limit,) = await house.limits()
     assert limit.resets_at == _utc("2026-10-25T23:00")
     desk = await house.desk()
     await house.reserve(desk)

@@ -1,0 +1,40 @@
+"""Signing in: the pages, the authorization server, and what OAuth clients call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.api.registry.auth import LIMIT
+from gateway.auth.authorize import Authorize
+from gateway.auth.browser import Browsers
+from gateway.auth.sign_in import SignIn
+from gateway.auth.token_endpoints import TokenEndpoints
+from registry.core.security import Sealer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastapi import APIRouter
+    from starlette.requests import Request
+
+    from gateway.api.shared.route import Front
+    from gateway.wiring.ground import Ground
+    from gateway.wiring.services import Services
+
+
+def sign_in_routers(ground: Ground, services: Services, front: Front) -> Sequence[APIRouter]:
+    """The routers of `gateway.auth`."""
+    database, origin = ground.database, ground.origin
+    secret = ground.settings.introspect_secret
+
+    def count(request: Request) -> None:
+        front.count_address(request, LIMIT)
+
+    browsers = Browsers(database, services.identity, origin)
+    pages = SignIn(
+        database, services.identity, browsers, ground.clock, Sealer(ground.master, "sign-in"), count, provider=None
+    )
+    endpoints = TokenEndpoints(
+        database, services.oauth, origin, count, secret.get_secret_value() if secret is not None else None
+    )
+    return [pages.router(), Authorize(database, services.oauth, browsers, origin).router(), endpoints.router()]

@@ -1,0 +1,1 @@
+"""The gateway's own OAuth 2.1 authorization server: clients, consent, codes and tokens."""

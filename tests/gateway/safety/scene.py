@@ -1,0 +1,138 @@
+"""A gateway with a server `echo` behind it, whose `pay` waits for a person, and things that a test may use up."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import sys
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+import pytest
+
+from gateway.cli import main
+from tests.e2e.wire import McpError, Modern
+from tests.gateway.mcp.echo import Echo, echo, tool
+from tests.gateway.safety.operations import APPROVALS, BUDGET, EMERGENCY, RULES, TEAMS
+from tests.support.gateway import RunningGateway, new_key
+
+OWN = ("keys.create", "pins.hold", "approvals.ask", "approvals.use")
+"""Entries that a scene leaves by itself, at any time."""
+_MADE: dict[str, tuple[str, dict[str, Any]]] = {
+    "rule": (f"{APPROVALS}/rules", {"name": "unused", "tool": "none__*"}),
+    "limit": (f"{BUDGET}/limits", {"name": "large", "amount": 1_000_000, "unit": "calls"}),
+    "team": (TEAMS, {"name": "team-{number}"}),
+    "access": (RULES, {"name": "unused", "effect": "deny", "pattern": "none__*"}),
+}
+"""What a placeholder stands for, and how it is made."""
+
+
+class Upstream:
+    """An echo server in a thread of its own, for tests that wait for processes."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._made = echo(tools=[tool("say"), tool("pay")])
+
+    def __enter__(self) -> Echo:
+        self._thread.start()
+        return asyncio.run_coroutine_threadsafe(self._made.__aenter__(), self._loop).result(10)
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._made.__aexit__(None, None, None), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+
+@dataclass(frozen=True)
+class Scene:
+    gateway: RunningGateway
+    upstream: Echo
+    server: str
+    names: dict[str, str] = field(default_factory=dict)
+    numbers: Any = field(default_factory=count)
+    keys: dict[frozenset[str], str] = field(default_factory=dict)
+
+    def made(self, path: str, body: dict[str, Any]) -> str:
+        """The id of what the admin makes."""
+        answer = self.gateway.rest("POST", path, self.filled(body))
+        assert answer.status == 201, answer.text
+        return str(answer.json()["id"])
+
+    def key(self, permissions: Iterable[str]) -> str:
+        """A key with just these permissions."""
+        wanted = frozenset(permissions)
+        if wanted not in self.keys:
+            self.keys[wanted] = new_key(self.gateway, f"key-{len(self.keys)}", permissions=sorted(wanted))
+        return self.keys[wanted]
+
+    def filled(self, value: Any) -> Any:
+        """The placeholders of an operation, filled in."""
+        if isinstance(value, str):
+            for name, text in self.names.items():
+                value = value.replace(f"{{{name}}}", text)
+            return value
+        if isinstance(value, dict):
+            return {name: self.filled(part) for name, part in value.items()}
+        return tuple(map(self.filled, value)) if isinstance(value, tuple) else value
+
+    def command(self, key: str, *words: str) -> int:
+        """The exit code of a command, run in this process: how it starts as one of its own is shown elsewhere."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("GATEHOUSE_URL", self.gateway.url)
+            patch.setenv("GATEHOUSE_API_KEY", key)
+            patch.setenv("GATEHOUSE_DATA_DIR", str(self.gateway.data_dir))
+            patch.setattr(sys, "argv", ["gatehouse", *words])
+            with pytest.raises(SystemExit) as left:
+                main()
+        code = left.value.code
+        assert isinstance(code, int)
+        return code
+
+    def audited(self) -> list[str]:
+        """The action of every entry that somebody's doing left, in order."""
+        with sqlite3.connect(self.gateway.data_dir / "gatehouse.db") as database:
+            rows = database.execute("SELECT action FROM audit_entries ORDER BY rowid").fetchall()
+        return [action for (action,) in rows if action not in OWN]
+
+    def furnished(self, text: str) -> Scene:
+        """With what the placeholders of `text` name, made anew: a test may use it up."""
+        number = next(self.numbers)
+        names = {"number": str(number), "server": self.server, "tool": "echo__say"}
+        scene = Scene(self.gateway, self.upstream, self.server, names, self.numbers, self.keys)
+        if "{user}" in text:
+            names["user"] = str(self.gateway.rest("GET", "/v1/api-keys").json()["api_keys"][0]["user_id"])
+        if "{pin}" in text:
+            names["pin"] = scene._held(number)
+        if "{approval}" in text:
+            names["approval"] = scene._waiting(number)
+        for name, (path, body) in _MADE.items():
+            if f"{{{name}}}" in text:
+                names[name] = scene.made(path, body)
+        return scene
+
+    def _held(self, number: int) -> str:
+        self.upstream.tools[0]["description"] = f"the {number}th"
+        found = self.gateway.rest("POST", f"/v1/mcp/servers/{self.server}/capabilities/discover")
+        assert found.status == 200, found.text
+        (pin,) = self.gateway.rest("GET", f"/v1/mcp/servers/{self.server}/pins").json()["pins"]
+        return str(pin["id"])
+
+    def _waiting(self, number: int) -> str:
+        client = Modern(f"{self.gateway.url}/mcp", self.gateway.agent_key)
+        with pytest.raises(McpError) as waits:
+            client.result("tools/call", {"name": "echo__pay", "arguments": {"number": number}})
+        assert waits.value.code == -31005
+        waiting = self.gateway.rest("GET", APPROVALS).json()["approvals"]
+        (approval,) = [row for row in waiting if json.loads(row["arguments"]) == {"number": number}]
+        return str(approval["id"])
+
+    def resume(self) -> None:
+        answer = self.gateway.rest("POST", f"{EMERGENCY}/resume-all")
+        assert answer.status == 200, answer.text
