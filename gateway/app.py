@@ -15,6 +15,7 @@ from gateway.auth.authenticator import Authenticator
 from gateway.mcp.endpoint import Receive, Scope, Send
 from gateway.mcp.handler import address_of
 from gateway.mcp.sse_clients import sse_address_of
+from gateway.wiring.background import Background
 from gateway.wiring.data_path import DataPath
 from gateway.wiring.facade import routers
 from gateway.wiring.ground import Ground
@@ -49,6 +50,7 @@ class Application:
         self.path = DataPath(ground, services, self._authenticator)
         self.path.offer(own_tools(ground, services, self.path))
         self._observability = Observability(self.path)
+        self._background = Background(ground)
         self._ready = False
         api = create_api(
             routers(ground, services, self.path, self._authenticator, self._observability, lambda: self._ready),
@@ -74,6 +76,7 @@ class Application:
     async def start(self) -> None:
         await self.path.start()
         self._observability.start()
+        self._background.start()
         self._ready = True
 
     def drain(self) -> None:
@@ -83,6 +86,7 @@ class Application:
 
     async def stop(self) -> None:
         self.drain()
+        await self._background.stop()
         await self.path.stop()
         await self._observability.stop()
         await self._authenticator.close()

@@ -19,6 +19,7 @@ from gateway.cli.budgets import budget
 from gateway.cli.doctor import doctor
 from gateway.cli.emergency import emergency
 from gateway.cli.errors import CommandFailed
+from gateway.cli.jobs import jobs
 from gateway.cli.keys import keys
 from gateway.cli.openapi import import_openapi
 from gateway.cli.output import note
@@ -58,6 +59,7 @@ app.add_typer(emergency, name="emergency")
 app.add_typer(pins, name="pins")
 app.add_typer(approvals, name="approvals")
 app.add_typer(audit, name="audit")
+app.add_typer(jobs, name="jobs")
 app.command()(call)
 app.command()(why)
 app.command()(doctor)

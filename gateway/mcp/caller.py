@@ -180,7 +180,7 @@ class ToolCaller:
         servers = self._router.catalog.of(principal.org_id).servers.values()
         slug = next((server.slug for server in servers if server.id == server_id), None)
         if slug is None:
-            raise ServerNotServing("There is no active server of that id.")
+            raise ServerNotServing("MCP server not found")
         return await self._send(principal, self._view(principal, slug), method, _object(params), request_id, receive)
 
     def _view(self, principal: Principal, slug: str | None) -> View:

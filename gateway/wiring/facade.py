@@ -13,6 +13,7 @@ from gateway.api.registry import approvals as approvals_api
 from gateway.api.registry import audit as audit_api
 from gateway.api.registry import auth as auth_api
 from gateway.api.registry import health as health_api
+from gateway.api.registry import jobs as jobs_api
 from gateway.api.registry import openapi as openapi_api
 from gateway.api.registry import organizations as organizations_api
 from gateway.api.registry import pins as pins_api
@@ -76,7 +77,7 @@ def routers(
         account_api.public_router(front, services.identity),
         account_api.router(front, services.identity, services.oauth),
         *sign_in_routers(ground, services, front),
-        organizations_api.router(front, services.identity),
+        organizations_api.router(front, services.organizations),
         api_keys_api.router(front, services.identity),
         servers_api.router(front, services.servers, path.discovery, operator_token=proof, circuits=path.upstreams),
         openapi_api.router(front, services.servers, services.imports),
@@ -97,4 +98,5 @@ def routers(
         usage_api.router(front, services.usage),
         audit_api.router(front, services.audit_log),
         audit_api.whole_router(front, services.audit_log, services.verifier),
+        jobs_api.router(front, services.jobs),
     ]

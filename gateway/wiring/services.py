@@ -15,7 +15,9 @@ from registry.budgets.service import BudgetService
 from registry.core.security import Sealer, derive_key
 from registry.emergency.service import EmergencyService
 from registry.health.service import HealthService
+from registry.identity.organizations import OrganizationService
 from registry.identity.service import IdentityService
+from registry.jobs.service import JobService
 from registry.oauth.documents import ClientDocuments
 from registry.oauth.service import OAuthService
 from registry.openapi.service import OpenApiImport
@@ -40,6 +42,7 @@ class Services:
     audit_log: AuditLog
     verifier: AuditVerifier
     identity: IdentityService
+    organizations: OrganizationService
     servers: ServerService
     sets: SetService
     usage: UsageService
@@ -53,6 +56,7 @@ class Services:
     oauth: OAuthService
     teams: TeamService
     access: AccessService
+    jobs: JobService
 
     @classmethod
     def make(cls, ground: Ground) -> Services:
@@ -80,6 +84,7 @@ class Services:
                 idle=timedelta(minutes=settings.login_idle_minutes),
                 lifetime=timedelta(days=settings.login_days),
             ),
+            organizations=OrganizationService(clock, audit),
             servers=servers,
             sets=SetService(clock, audit),
             usage=usage,
@@ -100,4 +105,5 @@ class Services:
             ),
             teams=TeamService(clock, audit),
             access=AccessService(clock, audit),
+            jobs=JobService(clock, audit),
         )

@@ -10,7 +10,9 @@ from mcp_tools.audit import AuditTools
 from mcp_tools.budgets import BudgetTools
 from mcp_tools.emergency import EmergencyTools
 from mcp_tools.health import HealthTools
+from mcp_tools.jobs import JobTools
 from mcp_tools.openapi import OpenApiTools
+from mcp_tools.organizations import OrganizationTools
 from mcp_tools.pins import PinTools
 from mcp_tools.servers import ServerTools
 from mcp_tools.sets import SetTools
@@ -42,4 +44,6 @@ def own_tools(ground: Ground, services: Services, path: DataPath) -> list[Tool[A
         *BudgetTools(database, services.budgets, services.prices).tools(),
         *UsageTools(database, services.usage).tools(),
         *AuditTools(database, services.audit_log, services.verifier).tools(),
+        *JobTools(database, services.jobs).tools(),
+        *OrganizationTools(database, services.organizations).tools(),
     ]

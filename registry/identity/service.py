@@ -225,21 +225,7 @@ class IdentityService:
     def _access_token(self, user: User, login: LoginSession) -> str:
         return self._tokens.issue(user_id=user.id, org_id=user.org_id, role=user.role, session_id=login.id)
 
-    # Organisations and users
-
-    async def organizations(self, session: Session, principal: Principal) -> list[Organization]:
-        principal.require("organizations:read")
-        return list(await session.scalars(queries.organizations(principal)))
-
-    async def organization(
-        self, session: Session, principal: Principal, org_id: str
-    ) -> tuple[Organization, list[User]]:
-        """An organisation and those of its users that the principal may see. Raises `NotFound`."""
-        principal.require("organizations:read")
-        found = await queries.organization(session, principal, org_id)
-        if found is None:
-            raise NotFound("Organization not found")
-        return found, await queries.members(session, principal, found.id)
+    # Users
 
     async def user(self, session: Session, principal: Principal) -> User:
         """The person behind the credential. Raises `Unauthenticated` for public access."""

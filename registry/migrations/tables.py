@@ -6,7 +6,7 @@ from registry.access import models as access
 from registry.approvals import models as approvals
 from registry.audit import models as audit
 from registry.budgets import models as budgets
-from registry.core import idempotency, leases
+from registry.core import idempotency, leases, outbox
 from registry.core.db import Base
 from registry.emergency import models as emergency
 from registry.identity import models as identity
@@ -30,6 +30,7 @@ MODULES = (
     identity,
     leases,
     oauth,
+    outbox,
     pins,
     prices,
     servers,

@@ -17,6 +17,23 @@ class ServerInvalid(Invalid):
     pass
 
 
+class EnvironmentNotAllowed(Invalid):
+    def __init__(self, environment: str, allowed: list[str]) -> None:
+        super().__init__(
+            f"The organisation does not allow the environment {environment!r}: use one of {', '.join(allowed)}, or "
+            "change allowed_environments in its settings.",
+            field="environment",
+        )
+
+
+class TooManyServers(Conflict):
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"The organisation has {most} servers, as many as max_servers in its settings allows: remove one, or "
+            "raise it."
+        )
+
+
 class StdioNeedsOperator(Forbidden):
     def __init__(self) -> None:
         super().__init__(

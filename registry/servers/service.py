@@ -19,6 +19,7 @@ from registry.core.db import Session, emit, new_id
 from registry.core.security import Sealer
 from registry.identity.principal import OPERATE, Principal
 from registry.servers import queries
+from registry.servers.allowance import check_environment, check_room
 from registry.servers.connection import (
     KINDS,
     Connection,
@@ -186,7 +187,10 @@ class ServerService:
         Raises:
             ServerNameTaken: the organisation has a server of that name.
             PublicSlugTaken: it is to be public, and another organisation's public server has its slug.
+            EnvironmentNotAllowed, TooManyServers: the organisation's settings are against it.
         """
+        await check_environment(session, principal.org_id, registration.environment)
+        await check_room(session, principal.org_id)
         if await queries.find_by_name(session, principal, registration.name):
             raise ServerNameTaken(registration.name)
         now = self._clock.now()
@@ -314,6 +318,8 @@ class ServerService:
             if await queries.find_by_name(session, principal, changes.name):
                 raise ServerNameTaken(changes.name)
             server.name = changes.name
+        if changes.environment is not None and changes.environment != server.environment:
+            await check_environment(session, principal.org_id, changes.environment)
         self._apply(server, changes)
         server.updated_at = self._clock.now()
         if changes.public:

@@ -8,7 +8,7 @@ from alembic import op
 from registry.core.db import UTCDateTime
 
 revision = "0070"
-down_revision = "0061"
+down_revision = "0063"
 
 
 def upgrade() -> None:

@@ -23,6 +23,7 @@ from registry.core.egress import Egress, EgressPolicy
 from registry.core.events import EventBus
 from registry.core.idempotency import IdempotencyStore
 from registry.core.settings import Settings
+from registry.identity.organizations import OrganizationService
 from registry.identity.service import IdentityService
 from registry.oauth.documents import ClientDocuments
 from registry.oauth.service import OAuthService
@@ -69,7 +70,7 @@ class Facade:
             auth.router(front, self.identity),
             account.public_router(front, self.identity),
             account.router(front, self.identity, self.oauth),
-            organizations.router(front, self.identity),
+            organizations.router(front, OrganizationService(self.clock, AuditService(self.clock))),
             api_keys.router(front, self.identity),
             *(router for make in more for router in make(front)),
         ]

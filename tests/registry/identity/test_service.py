@@ -8,11 +8,13 @@ import pytest
 from sqlalchemy import select
 
 from registry.audit.models import AuditEntry
+from registry.audit.service import AuditService
 from registry.core.db import Database
 from registry.core.errors import Conflict, Forbidden, Invalid, NotFound, Unauthenticated
 from registry.core.events import EventBus
 from registry.identity.events import CredentialsChanged
 from registry.identity.models import ApiKey, LoginSession, User
+from registry.identity.organizations import OrganizationService
 from registry.identity.permissions import AGENT, PERMISSIONS, ROLES, role_named
 from registry.identity.principal import OPERATE, Principal
 from registry.identity.service import SESSION_LIFETIME, IdentityService
@@ -299,21 +301,22 @@ async def test_the_last_admin_stays(database: Database, service: IdentityService
 
 
 async def test_organisations_are_one_s_own_and_an_operator_s_all(
-    database: Database, service: IdentityService, admin: Person, member: Person, stranger: Person, clock: SettableClock
+    database: Database, admin: Person, member: Person, stranger: Person, clock: SettableClock
 ) -> None:
     operator = await add_user(database, clock, admin.user.org_id, "op@acme.test", role="admin", is_operator=True)
+    organizations = OrganizationService(clock, AuditService(clock))
     async with database.reading() as session:
-        assert [o.id for o in await service.organizations(session, member.principal)] == [admin.user.org_id]
-        assert len(await service.organizations(session, operator.principal)) == 2
-        _, seen = await service.organization(session, member.principal, admin.user.org_id)
+        assert [o.id for o in await organizations.list(session, member.principal)] == [admin.user.org_id]
+        assert len(await organizations.list(session, operator.principal)) == 2
+        _, seen = await organizations.get(session, member.principal, admin.user.org_id)
         assert [user.id for user in seen] == [member.user.id]
-        _, seen = await service.organization(session, admin.principal, admin.user.org_id)
+        _, seen = await organizations.get(session, admin.principal, admin.user.org_id)
         assert len(seen) == 3
-        _, seen = await service.organization(session, operator.principal, stranger.user.org_id)
+        _, seen = await organizations.get(session, operator.principal, stranger.user.org_id)
         assert [user.id for user in seen] == [stranger.user.id]
         for org_id in (stranger.user.org_id, "00000000-0000-4000-8000-000000000000", "x"):
             with pytest.raises(NotFound, match="Organization not found"):
-                await service.organization(session, admin.principal, org_id)
+                await organizations.get(session, admin.principal, org_id)
 
 
 async def test_changes_are_audited(database: Database, service: IdentityService, admin: Person) -> None:

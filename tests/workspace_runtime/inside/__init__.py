@@ -1,0 +1,1 @@
+"""The server that runs in a container, here in a folder of its own."""

@@ -1,0 +1,1 @@
+"""The image that workspaces run in: its Dockerfile, and the context that it is built from."""
