@@ -82,7 +82,7 @@ async def cancelled_calls(door: Door, client: str, server: str, turns: int, at_o
 @pytest.mark.requirement("cancel.nothing-left")
 @pytest.mark.parametrize(("client", "server"), PAIRS)
 async def test_a_withdrawn_call_is_cancelled_at_its_server(door: Door, client: str, server: str) -> None:
-    await cancelled_calls(door, client, server, turns=3, at_once=20)
+    await cancelled_calls(door, client, server, turns=4, at_once=50)
 
 
 @pytest.mark.long

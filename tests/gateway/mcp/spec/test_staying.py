@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
+import json
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import func, select
 
 from gateway.app import Application
 from gateway.cli.serve import serve
 from registry.core.settings import Settings
-from tests.gateway.mcp.door import Door, opened
+from registry.sessions.models import StoredSession
+from tests.gateway.mcp.door import LEGACY, Door, opened
 from tests.gateway.mcp.exchange import Speaker
 from tests.gateway.mcp.spec.conftest import SLUGS, answer_of
 from tests.gateway.mcp.spec.server import spoken
@@ -58,3 +63,42 @@ async def test_a_client_that_comes_back_with_its_id_goes_on(tmp_path: Path, serv
 @requirement("http.local-only")
 def test_only_this_machine_is_listened_to_unless_somebody_says_otherwise() -> None:
     assert inspect.signature(serve).parameters["host"].default == "127.0.0.1"
+
+
+async def abandoned(data_dir: Path, count: int) -> None:
+    """Clients that shake hands and never come back leave neither rows nor sessions, and hardly any memory."""
+    async with opened(data_dir) as door:
+        opening = {
+            "protocolVersion": LEGACY,
+            "capabilities": {"roots": {}},
+            "clientInfo": {"name": "c", "version": "1"},
+        }
+        body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": opening}).encode()
+        headers = {"Authorization": f"Bearer {door.admin}", "Content-Type": "application/json"}
+        for _ in range(100):
+            await door.send("POST", "/mcp", headers, body)
+        gc.collect()
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            for _ in range(count):
+                assert (await door.send("POST", "/mcp", headers, body)).status == 200
+            gc.collect()
+            grown = tracemalloc.get_traced_memory()[0] - before
+        finally:
+            tracemalloc.stop()
+        await door.app.path._sessions.save()
+        assert door.app.path._sessions.in_use() == []
+        assert grown < 1024 * 1024, f"{grown} bytes of {count} sessions"
+        async with door.app.database.reading() as session:
+            assert (await session.execute(select(func.count()).select_from(StoredSession))).scalar_one() == 0
+
+
+@requirement("legacy-http.abandoned")
+async def test_a_thousand_abandoned_sessions_leave_nothing(tmp_path: Path) -> None:
+    await abandoned(tmp_path / "data", 1000)
+
+
+@pytest.mark.long
+async def test_a_hundred_thousand_abandoned_sessions_leave_nothing(tmp_path: Path) -> None:
+    await abandoned(tmp_path / "data", 100_000)
