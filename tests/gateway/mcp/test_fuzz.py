@@ -24,7 +24,7 @@ from tests.gateway.mcp.spec.server import Spoken, spoken
 from tests.gateway.mcp.test_envelope import CORPUS, json_values
 from tests.gateway.mcp.test_faults import tasks
 
-ANSWER_SECONDS = 30
+ANSWER_SECONDS = 60
 INTERNAL_ERROR = -32603
 PATHS = ("/mcp", "/mcp/", "/servers/old/mcp", "/servers/new/mcp", "/servers/nobody/mcp", "/sets/nothing/mcp")
 SSE_PATHS = (

@@ -87,8 +87,8 @@ async def abandoned(data_dir: Path, count: int) -> None:
             grown = tracemalloc.get_traced_memory()[0] - before
         finally:
             tracemalloc.stop()
-        await door.app.path._sessions.save()
-        assert door.app.path._sessions.in_use() == []
+        await door.app.path.sessions.save()
+        assert door.app.path.sessions.in_use() == []
         assert grown < 1024 * 1024, f"{grown} bytes of {count} sessions"
         async with door.app.database.reading() as session:
             assert (await session.execute(select(func.count()).select_from(StoredSession))).scalar_one() == 0
