@@ -71,9 +71,11 @@ def host_config(spec: ContainerSpec, *, engine_runtime: str | None, code_volume:
     """
     limits = spec.limits
     owned = "uid=10001,gid=10001,nosuid,nodev"
-    mounts = [{"Type": "volume", "Source": spec.volume, "Target": ROOT}]
+    mounts: list[dict[str, Any]] = [{"Type": "volume", "Source": spec.volume, "Target": ROOT}]
     if code_volume is not None:
-        mounts.append({"Type": "volume", "Source": code_volume, "Target": CODE, "ReadOnly": True})  # type: ignore[dict-item]
+        # The engine would give an empty volume the owner that this folder has in such an image: root.
+        mounts[0]["VolumeOptions"] = {"NoCopy": True}
+        mounts.append({"Type": "volume", "Source": code_volume, "Target": CODE, "ReadOnly": True})
     config: dict[str, Any] = {
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges"],

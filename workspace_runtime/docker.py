@@ -397,6 +397,7 @@ class DockerRuntime:
 
         client: Any = None
         try:
+            self._address.check()
             client = self._made() if fresh else self._shared()
             return work(client)
         except errors.APIError as error:
@@ -438,7 +439,7 @@ def _hold_back(transport: asyncio.Transport, held: bool) -> None:
 
 
 def _build_failure(words: str, base: str, said: list[str]) -> Exception:
-    if not said or (len(said) <= 2 and ("not found" in words or "manifest" in words or "registry" in words)):
+    if not said or " : FROM " in said[-1]:
         return ImageMissing(f"the base image {base} is not there and cannot be pulled: {words}")
     tail = "\n".join(said[-_LAST_WORDS:])
     return BuildFailed(f"the image was not built: {words}\n{tail}")

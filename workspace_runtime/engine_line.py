@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
@@ -54,6 +55,18 @@ class Address:
         made = ssl.create_default_context(cafile=str(folder / "ca.pem"))
         made.load_cert_chain(folder / "cert.pem", folder / "key.pem")
         return made
+
+    def check(self) -> None:
+        """See whether a socket is answered, before the SDK tries: it leaves its own open where it is not.
+
+        Raises:
+            OSError: nobody listens.
+        """
+        parts = urlsplit(self.url)
+        if parts.scheme == "unix":
+            with socket.socket(socket.AF_UNIX) as line:
+                line.settimeout(CONNECT_SECONDS)
+                line.connect(parts.path)
 
     async def connect(self, protocol: asyncio.Protocol) -> asyncio.Transport:
         """Open a connection for a protocol that exists already.

@@ -64,11 +64,14 @@ class Keeper:
         runtime: Runtime,
         tunnel: Tunnel | None,
         found: Callable[[Finding], Awaitable[None]],
+        *,
+        answer_seconds: float = ANSWER_SECONDS,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._runtime = runtime
         self._tunnel = tunnel
         self._found = found
+        self._answer_seconds = answer_seconds
         self._sleep = sleep
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -139,8 +142,8 @@ class Keeper:
     async def _used(self, id: str) -> int | None:
         """The volume's bytes; `None` if the container does not answer."""
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                until = asyncio.get_running_loop().time() + ANSWER_SECONDS
+            async with asyncio.timeout(self._answer_seconds):
+                until = asyncio.get_running_loop().time() + self._answer_seconds
                 await wait_until_ready(partial(self._runtime.connect, id), until)
                 return await self._runtime.volume_bytes(id)
         except (TimeoutError, ConnectionError, NoAnswer):

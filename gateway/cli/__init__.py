@@ -33,6 +33,7 @@ from gateway.cli.teams import teams
 from gateway.cli.tools import call, tools
 from gateway.cli.usage import usage
 from gateway.cli.why import why
+from gateway.cli.workspaces import workspaces
 from registry.core.errors import GatehouseError
 
 __all__ = ["main"]
@@ -59,6 +60,7 @@ app.add_typer(emergency, name="emergency")
 app.add_typer(pins, name="pins")
 app.add_typer(approvals, name="approvals")
 app.add_typer(audit, name="audit")
+app.add_typer(workspaces, name="workspaces")
 app.add_typer(jobs, name="jobs")
 app.command()(call)
 app.command()(why)

@@ -154,6 +154,7 @@ class GatewayClient:
         *,
         query: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
+        seconds: float = REST_SECONDS,
     ) -> Any:
         """The JSON of a REST answer; `None` where it has no body.
 
@@ -168,7 +169,7 @@ class GatewayClient:
         if body is not None:
             sent["Content-Type"] = "application/json"
             content = json.dumps(body).encode()
-        async with self.open(method, path, headers=sent, body=content, seconds=REST_SECONDS) as answer:
+        async with self.open(method, path, headers=sent, body=content, seconds=seconds) as answer:
             text = await answer.read()
             if not 200 <= answer.status < 300:
                 raise refusal(self.address, answer.status, text)

@@ -21,6 +21,7 @@ from registry.usage.calls import Call
 if TYPE_CHECKING:
     from gateway.mcp.records import Recorder
     from gateway.mcp.request import Request
+    from gateway.mcp.tracing import Trace, Tracer
     from gateway.mcp.upstream.guard import Guard
     from registry.core.clock import Clock
 
@@ -40,13 +41,14 @@ class CallKeeping:
     recheck: Callable[[Attempt], None]
     """Asked again when a call sets out, before it is repeated, and between the pieces of its answer; raises as a
     policy does."""
+    tracer: Tracer | None = None
 
 
 class CallUnderWay:
     """A call; ends exactly once, in `finish`."""
 
     __slots__ = (
-        "_admitted", "_attempt", "_began", "_finished", "_flight", "_guard", "_keeping", "_request", "_round",
+        "_admitted", "_attempt", "_began", "_finished", "_flight", "_guard", "_keeping", "_request", "_round", "trace",
     )  # fmt: skip
 
     def __init__(self, keeping: CallKeeping, request: Request, attempt: Attempt) -> None:
@@ -60,6 +62,7 @@ class CallUnderWay:
         self._admitted: list[Policy] = []
         self._guard: Guard | None = None
         self._round = 0
+        self.trace: Trace | None = keeping.tracer.begin(attempt) if keeping.tracer is not None else None
 
     async def admit(self) -> None:
         """Pass the policies, once. Raises the `ProtocolError` of the one that refuses."""
@@ -192,6 +195,8 @@ class CallUnderWay:
             keeping.flights.land(self._flight)
             if request.session is not None:
                 request.session.land(request.id, self._flight)
+        if self.trace is not None:
+            self.trace.end(outcome, code)
         attempt.bytes_out = size
         for policy in self._admitted:
             policy.settle(attempt, outcome)

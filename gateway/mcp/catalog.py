@@ -25,7 +25,7 @@ from gateway.mcp.secrets import Secrets
 from gateway.mcp.shaping import Shaping, shape
 from gateway.mcp.uri_templates import UriTemplate
 from registry.access.rule import AccessBook
-from registry.identity.permissions import PUBLIC
+from registry.identity.permissions import OTHERS, PUBLIC
 from registry.identity.principal import Principal
 from registry.servers.names import prefixed, prefixed_uri, split_uri
 from registry.sets.resolve import resolve
@@ -101,6 +101,11 @@ class ServerEntry:
     prices: dict[str, float] = field(default_factory=dict[str, float])
     """Of tools that have one of their own, by the server's name for them."""
     held: Held = frozenset()
+    owner: str | None = None
+    """The user whose it is alone; others than admins do not see it, and nobody else has it on `/mcp`."""
+
+    def open_to(self, principal: Principal) -> bool:
+        return self.owner is None or self.owner == principal.user_id or principal.may(OTHERS)
 
     @property
     def slug(self) -> str:
@@ -232,11 +237,15 @@ class OrgCatalog:
         book: AccessBook | None = None,
     ) -> None:
         self.servers = {server.slug: server for server in sorted(servers, key=lambda server: server.slug)}
+        self._owners = {server.owner for server in self.servers.values() if server.owner is not None}
+        self._workspaces = {
+            (server.owner, server.title): slug for slug, server in self.servers.items() if server.owner is not None
+        }
         self._sets = {made.slug: made for made in sets}
         self._set_entries: dict[str, list[Entry]] = {}
         self._book = book or AccessBook()
         self._ttl_ms = ttl_seconds * 1000
-        self._views: OrderedDict[tuple[str, str, tuple[int, ...]], View] = OrderedDict()
+        self._views: OrderedDict[tuple[str, str, tuple[int, ...], str], View] = OrderedDict()
         self._secrets: Secrets | None = None
 
     @property
@@ -245,6 +254,10 @@ class OrgCatalog:
         if self._secrets is None:
             self._secrets = Secrets(server.connection for server in self.servers.values())
         return self._secrets
+
+    def workspace(self, owner: str | None, name: str) -> str | None:
+        """The slug of a user's workspace."""
+        return self._workspaces.get((owner or "", name))
 
     def view(self, slug: str | None, principal: Principal, *, curated: bool = False) -> View | None:
         """What `principal` sees at `/mcp` (`slug` is `None`), or at the address of one server or, if `curated`, set.
@@ -255,10 +268,14 @@ class OrgCatalog:
         if principal.place is not None and principal.place != place:
             return None
         access = self._book.access_of(principal)
-        key = (place, principal.grant, access.key)
+        # What somebody owns is theirs alone, so that they share no view with others of the same grant.
+        who = principal.user_id if principal.user_id in self._owners else None
+        key = (place, principal.grant, access.key, who or "")
         view = self._views.get(key)
         if view is None:
             if slug is not None and slug not in (self._sets if curated else self.servers):
+                return None
+            if slug is not None and not curated and not self.servers[slug].open_to(principal):
                 return None
             may_use = self._judge(principal, access)
             view = self._views[key] = (
@@ -294,7 +311,11 @@ class OrgCatalog:
 
     def _compile(self, slug: str | None, principal: Principal, may_use: Callable[[Kind, str, str], bool]) -> View:
         single = self.servers[slug] if slug is not None else None
-        servers = (single,) if single is not None else tuple(self.servers.values())
+        servers = (
+            (single,)
+            if single is not None
+            else tuple(server for server in self.servers.values() if server.owner in (None, principal.user_id))
+        )
         shared = _shared_uris(servers)
         entries: dict[Kind, dict[str, Entry]] = {"tool": {}, "resource": {}, "template": {}, "prompt": {}}
         for server in servers:
@@ -346,6 +367,7 @@ class OrgCatalog:
         offers: dict[str, dict[tuple[Kind, str], Definition]] = {
             slug: {(definition.kind, definition.name): definition for definition in server.definitions}
             for slug, server in self.servers.items()
+            if server.owner is None
         }
         entries: list[Entry] = []
         for chosen in resolve(made.members, offers).chosen:
@@ -448,6 +470,7 @@ def compile_server(offer: ServerOffer) -> ServerEntry:
         ),
         prices=offer.prices,
         held=offer.held,
+        owner=offer.owner_user_id,
     )
 
 

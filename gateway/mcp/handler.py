@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import parse_qs
 
 import msgspec
 
@@ -37,6 +38,7 @@ _LEGACY = tuple(version.encode() for version in protocol.LEGACY_VERSIONS)
 MAX_CAPABILITIES = 8 * 1024
 """Of a legacy client; they travel in its session id, which is a header."""
 _COLLECTIONS = (("/servers/", False), ("/sets/", True))
+_WORKSPACES = "/ws/"
 _ALLOW_POST = ((b"allow", b"POST"),)
 
 
@@ -52,10 +54,17 @@ class Authenticator(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Which MCP endpoint was addressed: all servers (`slug` is `None`), one, or a set (`curated`)."""
+    """Which MCP endpoint was addressed: all servers (`slug` is `None`), one, a set (`curated`) or a workspace.
+
+    Args:
+        workspace: its name, which is unique among those of one user.
+        owner: that user's id, where it is not the caller.
+    """
 
     slug: str | None
     curated: bool = False
+    workspace: str | None = None
+    owner: str | None = None
 
     @property
     def place(self) -> str:
@@ -78,10 +87,16 @@ class Meta(msgspec.Struct, gc=False):
 _decode_meta = msgspec.json.Decoder(Meta).decode
 
 
-def address_of(path: str) -> Address | None:
+def address_of(path: str, query: bytes = b"") -> Address | None:
     """The MCP endpoint at a path, `None` if the path is none."""
     if path in ("/mcp", "/mcp/"):
         return Address(None)
+    if path.startswith(_WORKSPACES):
+        name, slash, rest = path[len(_WORKSPACES) :].partition("/")
+        if not (name and slash and rest in ("mcp", "mcp/")) or name == "health":
+            return None
+        owner = parse_qs(query.decode("latin-1")).get("user_id") if query else None
+        return Address(None, workspace=name, owner=owner[0] if owner else None)
     for begins, curated in _COLLECTIONS:
         if path.startswith(begins):
             slug, slash, rest = path[len(begins) :].partition("/")
@@ -142,10 +157,11 @@ class Handler:
         receive: Receive | None,
     ) -> Answer:
         """Answer one exchange of a known caller. Raises `ClientGone`."""
-        view = self._router.catalog.of(principal.org_id).view(address.slug, principal, curated=address.curated)
+        view = self._view(principal, address)
         if view is None:
-            what = "set" if address.curated else "server"
-            missing = ProtocolError(protocol.INVALID_REQUEST, f"There is no {what} {address.slug!r} here.", status=404)
+            what = "workspace" if address.workspace else "set" if address.curated else "server"
+            name = address.workspace or address.slug
+            missing = ProtocolError(protocol.INVALID_REQUEST, f"There is no {what} {name!r} here.", status=404)
             return _refused(b"", missing, modern=True)
         given = headers.read(raw_headers)
         modern = given.version is not None and given.version not in _LEGACY
@@ -163,8 +179,14 @@ class Handler:
 
     def serves(self, principal: Principal, address: Address) -> bool:
         """Whether there is something at this address for this caller."""
-        view = self._router.catalog.of(principal.org_id).view(address.slug, principal, curated=address.curated)
-        return view is not None
+        return self._view(principal, address) is not None
+
+    def _view(self, principal: Principal, address: Address) -> View | None:
+        catalog = self._router.catalog.of(principal.org_id)
+        if address.workspace is None:
+            return catalog.view(address.slug, principal, curated=address.curated)
+        slug = catalog.workspace(address.owner or principal.user_id, address.workspace)
+        return None if slug is None else catalog.view(slug, principal)
 
     async def identify(self, address: Address, raw_headers: RawHeaders, client: Callable[[], str]) -> Principal:
         """Who is calling. Only a request without any credential is a visit; a wrong one is never taken for none.

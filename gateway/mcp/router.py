@@ -189,6 +189,8 @@ class Router:
         params = attempt.params
         if upstream_name != attempt.name:
             params = {**params, protocol.NAMED_BY[attempt.method]: msgspec.Raw(encode(upstream_name))}
+        if call.trace is not None:
+            params = call.trace.onward(params)
         server = attempt.server
         outgoing = _outgoing(request, server, attempt.method, params, upstream_name)
         outgoing.param_headers = _param_headers(request, attempt)

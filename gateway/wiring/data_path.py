@@ -39,6 +39,7 @@ from gateway.mcp.upstream.probe import Prober
 from gateway.mcp.visits import Visits
 from gateway.mcp.watch import Watches
 from gateway.mcp.why import Explainer
+from gateway.observability.traces import Traces
 from mcp_tools.tool import Tool, Toolbox
 from registry.approvals.desk import ApprovalDesk
 from registry.approvals.rulebook import Rulebook
@@ -56,10 +57,12 @@ from registry.servers.upkeep import Upkeep
 from registry.sessions.redis import RedisSessions
 from registry.sessions.service import StoredSessions
 from registry.teams.events import TeamsChanged
+from registry.workspaces import offer as workspace_offer
 
 if TYPE_CHECKING:
     from gateway.auth.authenticator import Authenticator
     from gateway.mcp.policies.policy import Policy
+    from gateway.mcp.upstream.workspace import WorkspaceDoor
     from gateway.wiring.ground import Ground
     from gateway.wiring.services import Services
     from mcp_tools.explanation import Explanation
@@ -83,14 +86,18 @@ class _StoredOffers:
     ) -> tuple[Sequence[ServerOffer], Sequence[SetOffer], Mapping[str, AccessBook]]:
         async with self._database.reading() as session:
             servers, sets = await self._servers.catalog(session, org_id), await self._sets.catalog(session, org_id)
-            return servers, sets, await self._access.books(session, org_id)
+            workspaces = await workspace_offer.offers(session, org_id)
+            return [*servers, *workspaces], sets, await self._access.books(session, org_id)
 
 
 class DataPath:
     """What a call passes, from the address to the upstream. The gateway's own tools are offered afterwards."""
 
-    def __init__(self, ground: Ground, services: Services, authenticator: Authenticator) -> None:
+    def __init__(
+        self, ground: Ground, services: Services, authenticator: Authenticator, workspaces: WorkspaceDoor
+    ) -> None:
         self._ground = ground
+        self._workspaces = workspaces
         self._services = services
         self._toolbox = Toolbox([], self.settled)
         self._shared_rates: RedisBuckets | None = None
@@ -101,8 +108,13 @@ class DataPath:
     def _wire_catalog(self) -> None:
         ground, services, settings = self._ground, self._services, self._ground.settings
         database, clock = ground.database, ground.clock
-        concurrency = parse_concurrency(settings.concurrent_calls, settings.concurrency_limits)
-        self.upstreams = Upstreams(ground.egress, clock, stdio_user=settings.stdio_user, concurrency=concurrency)
+        self.upstreams = Upstreams(
+            ground.egress,
+            clock,
+            stdio_user=settings.stdio_user,
+            concurrency=parse_concurrency(settings.concurrent_calls, settings.concurrency_limits),
+            workspaces=self._workspaces,
+        )
         self.discovery = Discovery(database, services.servers, Prober(self.upstreams, clock))
         self.catalog = Catalog(
             lambda org_id: own_server(org_id, self._toolbox.definitions()), settings.catalog_ttl_seconds
@@ -149,13 +161,14 @@ class DataPath:
 
     def _wire_endpoints(self, authenticator: Authenticator) -> None:
         ground, settings = self._ground, self._ground.settings
+        self.traces = Traces() if settings.traces == "on" else None
         clock, master = ground.clock, ground.master
         streams = Streams(self.flights, settings.max_streams_per_caller)
         tasks = TaskIds(Digester(master, "tasks"))
         router = Router(
             catalog=self.catalog,
             upstreams=self.upstreams,
-            keeping=CallKeeping(self._policies, self.recorder, self.flights, clock, self._stop.recheck),
+            keeping=CallKeeping(self._policies, self.recorder, self.flights, clock, self._stop.recheck, self.traces),
             notices=self.notices,
             streams=streams,
             states=RequestStates(Sealer(master, "request-states"), clock),

@@ -23,10 +23,17 @@ from gateway.api.registry import teams as teams_api
 from gateway.api.registry import tools as tools_api
 from gateway.api.registry import usage as usage_api
 from gateway.api.registry import why as why_api
+from gateway.api.shared import health as shared_health_api
 from gateway.api.shared import metrics as metrics_api
 from gateway.api.shared import probes
+from gateway.api.shared import users as users_api
 from gateway.api.shared.rate_limits import MemoryRateLimiter
 from gateway.api.shared.route import Front
+from gateway.api.workspaces import api_keys as workspaces_keys_api
+from gateway.api.workspaces import bridge as bridge_api
+from gateway.api.workspaces import control as control_api
+from gateway.api.workspaces import introspection as introspection_api
+from gateway.api.workspaces import workspaces as workspaces_api
 from gateway.observability.metrics import CONTENT_TYPE
 from gateway.wiring.sign_in import sign_in_routers
 from registry.core.idempotency import IdempotencyStore
@@ -42,12 +49,14 @@ if TYPE_CHECKING:
     from gateway.wiring.ground import Ground
     from gateway.wiring.observability import Observability
     from gateway.wiring.services import Services
+    from gateway.wiring.workspaces import Workspaces
 
 
 def routers(
     ground: Ground,
     services: Services,
     path: DataPath,
+    workspaces: Workspaces,
     authenticator: Authenticator,
     observability: Observability,
     ready: Callable[[], bool],
@@ -99,4 +108,24 @@ def routers(
         audit_api.router(front, services.audit_log),
         audit_api.whole_router(front, services.audit_log, services.verifier),
         jobs_api.router(front, services.jobs),
+        *_workspaces(front, ground, services, path, workspaces),
+    ]
+
+
+def _workspaces(
+    front: Front, ground: Ground, services: Services, path: DataPath, workspaces: Workspaces
+) -> Sequence[APIRouter]:
+    """The Workspaces API, and what it shares with the other documents under /api/v1."""
+    secret = ground.settings.introspect_secret
+    service, endpoint_of = workspaces.service, workspaces.endpoint_of
+    return [
+        users_api.router(front, services.directory, services.identity, service, endpoint_of),
+        shared_health_api.router(
+            front, services.health, workspaces.engine, service, ground.clock, ground.settings.data_dir
+        ),
+        workspaces_api.router(front, service, endpoint_of),
+        control_api.router(front, service, workspaces.console, endpoint_of),
+        bridge_api.router(front, service, path.caller),
+        workspaces_keys_api.router(front, services.identity),
+        introspection_api.router(front, secret=secret.get_secret_value() if secret else None),
     ]

@@ -19,15 +19,17 @@ from mcp_tools.sets import SetTools
 from mcp_tools.teams import TeamTools
 from mcp_tools.usage import UsageTools
 from mcp_tools.why import WhyTools
+from mcp_tools.workspaces import WorkspaceTools
 
 if TYPE_CHECKING:
     from gateway.wiring.data_path import DataPath
     from gateway.wiring.ground import Ground
     from gateway.wiring.services import Services
+    from gateway.wiring.workspaces import Workspaces
     from mcp_tools.tool import Tool
 
 
-def own_tools(ground: Ground, services: Services, path: DataPath) -> list[Tool[Any]]:
+def own_tools(ground: Ground, services: Services, path: DataPath, workspaces: Workspaces) -> list[Tool[Any]]:
     """See `mcp_tools`."""
     database = ground.database
     return [
@@ -44,6 +46,7 @@ def own_tools(ground: Ground, services: Services, path: DataPath) -> list[Tool[A
         *BudgetTools(database, services.budgets, services.prices).tools(),
         *UsageTools(database, services.usage).tools(),
         *AuditTools(database, services.audit_log, services.verifier).tools(),
+        *WorkspaceTools(database, workspaces.service, workspaces.console, workspaces.endpoint_of).tools(),
         *JobTools(database, services.jobs).tools(),
         *OrganizationTools(database, services.organizations).tools(),
     ]

@@ -257,6 +257,28 @@ class Desk:
             raise
         return held
 
+    async def spend_minutes(self, org_id: str, user_id: str, server_id: str, minutes: float) -> None:
+        """Book minutes for which something ran: of all limits in minutes that it is subject to, or of none.
+
+        Raises:
+            BudgetExceeded, Unavailable: as `reserve_later`.
+        """
+        cost = round(minutes * SCALE["minutes"])
+        held: Held = []
+        try:
+            for limit in self._match((org_id, user_id, None, server_id, None)):
+                account = None
+                while account is None and limit.unit == "minutes" and limit.terms.id in self._limits:
+                    account = await self._acquire(limit, cost)
+                if account is not None:
+                    held.append((account, cost))
+        except BaseException:
+            self.release(held)
+            raise
+        for account, reserved in held:
+            account.in_flight -= reserved
+            account.spent += reserved
+
     def _check(self, limit: _Limit, cost: int, now: datetime) -> _Account:
         """The limit's account of now. Raises `BudgetExceeded` if it is known without the ledger to refuse."""
         account = self._account(limit, now)

@@ -93,8 +93,34 @@ class Settings(BaseSettings):
     size_limits: Names = ()
     """`NAME=ARGUMENT_BYTES/RESULT_BYTES` entries: other caps, by a server's slug or a tool's name."""
 
+    workspace_runtime: Literal["docker", "process", "off"] = "docker"
+    """What runs workspaces. `process` isolates nothing: it is for development, on one's own machine."""
+    workspace_engine_runtime: str | None = None
+    """One that the engine knows, such as `runsc`; unset: the engine's own choice."""
+    workspace_image: str | None = None
+    """Tag of the image that workspaces are made of; unset: this version's own, built at first use."""
+    workspace_base_image: str = "python:3.11-slim-bookworm"
+    """What that image is built on: Debian or a relative of it."""
+    workspace_images: Names = ()
+    """Further images that may be asked for."""
+    workspace_network: Literal["none", "open"] = "none"
+    """What a workspace reaches whose creator does not say."""
+    workspaces_per_user: int = Field(default=20, ge=0)
+    """Workspaces that one user may have."""
+    workspace_idle_seconds: int = Field(default=1800, ge=0)
+    """After so long without a call a workspace sleeps until the next; 0: never."""
+    workspace_memory_mb: int = Field(default=1024, ge=64)
+    workspace_cpus: float = Field(default=1.0, gt=0)
+    workspace_pids: int = Field(default=256, ge=16)
+    """Processes and threads together."""
+    workspace_disk_mb: int = Field(default=2048, ge=16)
+
     metrics: Literal["loopback", "key", "off"] = "loopback"
     """Who may read `/metrics`: this machine without a key and others with one, or nobody without, or nobody."""
+    traces: Literal["on", "off"] = "off"
+    """`on`: calls are sent as OpenTelemetry spans, as the `OTEL_…` variables say."""
+    call_log: Literal["all", "failures", "off"] = "failures"
+    """Which calls have a line in the logs."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "json"
 
@@ -110,6 +136,25 @@ class Settings(BaseSettings):
     """Who sends it as `X-Introspect-Secret` may introspect every token."""
     max_streams_per_caller: int = Field(default=2000, ge=0)
     """Streams for notices that one key or user may have open in a process; 0: no limit."""
+
+    oidc_issuer: str | None = None
+    """The OIDC provider that people may sign in by, exactly as it names itself."""
+    oidc_client_id: str | None = None
+    oidc_client_secret: SecretStr | None = None
+    oidc_scopes: str = "openid email profile"
+    oidc_org_claim: str | None = None
+    """The claim with the slug of a new person's organisation. Unset: everybody belongs to the oldest one."""
+    oidc_role_claim: str | None = None
+    """The claim with names that `oidc_roles` gives a meaning. Unset: roles are given here."""
+    oidc_roles: Names = ()
+    """`NAME=ROLE` entries; the greatest role counts."""
+    oidc_default_role: Literal["admin", "manager", "user", "viewer", "agent"] = "user"
+    """Of people whose claim has none of the names."""
+    oidc_provision: Literal["on", "off"] = "on"
+    """`off`: only people who have been added here are let in."""
+    jwt_issuers: Names = ()
+    """`ISSUER|AUDIENCE` or `ISSUER|AUDIENCE|JWKS_URL` entries: whose access tokens for which audience are believed."""
+
     session_idle_seconds: int = Field(default=24 * 3600, ge=60)
     """After so long without a request a client of the older revisions must initialize again."""
     catalog_ttl_seconds: int = Field(default=300, ge=1)
@@ -117,7 +162,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "trusted_proxies", "allowed_hosts", "egress_allow", "call_limits", "size_limits", "concurrency_limits",
-        mode="before",
+        "workspace_images", "oidc_roles", "jwt_issuers", mode="before",
     )  # fmt: skip
     @classmethod
     def _split(cls, value: Any) -> Any:

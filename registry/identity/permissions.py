@@ -6,6 +6,8 @@ from registry.core.errors import Invalid
 from registry.identity.principal import OPERATE
 
 METRICS = "gateway:metrics"
+OTHERS = "users:manage"
+"""Who holds it sees and manages what belongs to other users of the organisation: their keys, their workspaces."""
 
 PERMISSIONS: dict[str, str] = {
     "mcp:servers:read": "See registered MCP servers.",
@@ -25,7 +27,7 @@ PERMISSIONS: dict[str, str] = {
     "organizations:read": "See one's organisation.",
     "organizations:manage": "Change one's organisation and its settings.",
     "users:read": "See the users of the organisation.",
-    "users:manage": "Create and change users, and the keys of others.",
+    OTHERS: "Create and change users, and the keys and workspaces of others.",
     "keys:read": "See one's API keys.",
     "keys:manage": "Create and revoke one's API keys.",
     "usage:read": "See usage and metrics.",
@@ -45,7 +47,7 @@ PERMISSIONS: dict[str, str] = {
     "sets:read": "See curated sets of tools.",
     "sets:manage": "Create and change curated sets.",
     "workspaces:read": "See workspaces.",
-    "workspaces:manage": "Create, use and remove workspaces.",
+    "workspaces:manage": "Create, start, stop and remove workspaces, and run commands in them.",
     METRICS: "Read the gateway's own metrics, which tell of all organisations.",
     OPERATE: "Act over all organisations and on the machine itself.",
 }

@@ -42,6 +42,20 @@ async def user(session: Session, principal: Principal, user_id: str) -> User | N
     return await session.scalar(users(principal).where(User.id == as_uuid(user_id)))
 
 
+async def is_member(session: Session, principal: Principal, user_id: str) -> bool:
+    """Whether the principal's organisation has such a user, visible or not."""
+    member = select(User.id).where(User.org_id == principal.org_id, User.id == as_uuid(user_id))
+    return await session.scalar(member) is not None
+
+
+async def has_key(session: Session, principal: Principal, key_id: int) -> bool:
+    """Whether the principal's organisation has such a key in force, visible or not."""
+    if not 0 < key_id <= _MAX_INTEGER_ID:
+        return False
+    held = select(ApiKey.id).where(ApiKey.org_id == principal.org_id, ApiKey.id == key_id, ApiKey.revoked_at.is_(None))
+    return await session.scalar(held) is not None
+
+
 async def api_key(session: Session, principal: Principal, key_id: int) -> ApiKey | None:
     if not 0 < key_id <= _MAX_INTEGER_ID:
         return None

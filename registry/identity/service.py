@@ -282,11 +282,13 @@ class IdentityService:
     # API keys
 
     async def keys(
-        self, session: Session, principal: Principal, *, limit: int = 50, offset: int = 0
+        self, session: Session, principal: Principal, *, user_id: str | None = None, limit: int = 50, offset: int = 0
     ) -> tuple[list[ApiKey], int]:
-        """Keys that the principal may see, and how many there are."""
+        """Keys that the principal may see, of all users or of one, and how many there are."""
         principal.require("keys:read")
         statement = queries.api_keys(principal)
+        if user_id is not None:
+            statement = statement.where(ApiKey.user_id == queries.as_uuid(user_id))
         found = await session.scalars(statement.limit(limit).offset(offset))
         return list(found), await queries.count(session, statement)
 
@@ -350,10 +352,17 @@ class IdentityService:
         return _principal(await session.get_one(User, key.user_id), key=key)
 
     async def revoke_key(self, session: Session, principal: Principal, key_id: int) -> None:
-        """End a key at once. Raises `NotFound` for a key that is not the principal's to see."""
+        """End a key at once.
+
+        Raises:
+            NotFound: the organisation has no such key.
+            Forbidden: it is another user's.
+        """
         principal.require("keys:manage")
         key = await queries.api_key(session, principal, key_id)
         if key is None:
+            if await queries.has_key(session, principal, key_id):
+                raise Forbidden("Not authorized to access this resource")
             raise NotFound("API key not found")
         key.revoked_at = self._clock.now()
         await self._audit.record(session, principal, "keys.revoke", target=("api_key", str(key.id)))
@@ -380,6 +389,11 @@ def permissions_of(user: User) -> frozenset[str]:
     """What the user may do before a key narrows it."""
     granted = ROLES.get(user.role, frozenset[str]())
     return granted | OPERATOR if user.is_operator else granted
+
+
+def principal_of(user: User) -> Principal:
+    """The user without anything that narrows them, for who vouches for them in another way."""
+    return _principal(user)
 
 
 def _principal(user: User, *, key: ApiKey | None = None, login: LoginSession | None = None) -> Principal:

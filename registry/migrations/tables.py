@@ -11,6 +11,7 @@ from registry.core.db import Base
 from registry.emergency import models as emergency
 from registry.identity import models as identity
 from registry.oauth import models as oauth
+from registry.oidc import models as oidc
 from registry.pins import models as pins
 from registry.servers import changes, prices
 from registry.servers import models as servers
@@ -18,6 +19,7 @@ from registry.sessions import models as sessions
 from registry.sets import models as sets
 from registry.teams import models as teams
 from registry.usage import models as usage
+from registry.workspaces import models as workspaces
 
 MODULES = (
     access,
@@ -31,6 +33,7 @@ MODULES = (
     leases,
     oauth,
     outbox,
+    oidc,
     pins,
     prices,
     servers,
@@ -38,5 +41,6 @@ MODULES = (
     sets,
     teams,
     usage,
+    workspaces,
 )
 metadata = Base.metadata

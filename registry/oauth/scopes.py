@@ -19,7 +19,7 @@ DEFAULT_SCOPES = tuple(sorted(AGENT))
 
 DEFAULT_AUDIENCE = "/mcp"
 WHOLE = "/"
-_AUDIENCE = re.compile(r"/|/mcp|/(?:servers|sets)/[a-z0-9][a-z0-9-]{0,63}/mcp")
+_AUDIENCE = re.compile(r"/|/mcp|/(?:servers|sets)/[a-z0-9][a-z0-9-]{0,63}/mcp|/ws/[A-Za-z0-9._-]{1,128}/mcp")
 
 
 def scopes_wanted(scope: str) -> tuple[str, ...]:

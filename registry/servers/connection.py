@@ -46,6 +46,8 @@ class Connection:
     protocol_version: str | None = None
     operations: tuple[Operation, ...] = ()
     """Of a REST service."""
+    workspace_id: int | None = None
+    """Of a workspace, which is reached through the engine that runs it; `transport` and `url` then say nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,3 +101,5 @@ class ServerOffer:
     prices: dict[str, float] = field(default_factory=dict[str, float])
     """Dollars per call, of tools that have a price of their own."""
     held: Held = frozenset()
+    owner_user_id: str | None = None
+    """Whose it is alone, as workspaces are; `None`: the whole organisation's."""

@@ -7,7 +7,7 @@ network is `registry.servers.discovery`; this module only reads and writes recor
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -51,6 +51,8 @@ MAX_SLUG = 32
 ENVIRONMENTS = ("development", "staging", "production")
 STATUSES = ("active", "inactive", "archived")
 UNPINNED = Unpinned()
+OtherSlugs = Callable[[Session, str], Awaitable[set[str]]]
+"""The slugs of an organisation that are no servers' and yet may not be given to one."""
 DECIDE = "approvals:decide"
 """Needed beside, to say what waits for a person."""
 
@@ -127,6 +129,7 @@ class ServerService:
         sealer: seals credentials with the server's id as associated data.
         pinning: guards the definitions that servers give.
         stdio_without_proof: `GATEHOUSE_STDIO_API=on`.
+        other_slugs: of what stands beside servers on `/mcp`.
     """
 
     def __init__(
@@ -137,8 +140,10 @@ class ServerService:
         *,
         pinning: Pinning = UNPINNED,
         stdio_without_proof: bool = False,
+        other_slugs: OtherSlugs | None = None,
     ) -> None:
         self._clock = clock
+        self._other_slugs = other_slugs
         self._sealer = sealer
         self._audit = audit
         self._pinning = pinning
@@ -404,7 +409,9 @@ class ServerService:
                 raise PublicSlugTaken(server.slug)
 
     async def _free_slug(self, session: Session, principal: Principal, stem: str) -> str:
-        taken = await queries.slugs_like(session, principal, stem[: MAX_SLUG - 4]) | RESERVED_SLUGS
+        # Asked first: whoever answers may have to hold on to what it says.
+        others = await self._other_slugs(session, principal.org_id) if self._other_slugs is not None else set[str]()
+        taken = await queries.slugs_like(session, principal, stem[: MAX_SLUG - 4]) | RESERVED_SLUGS | others
         if stem not in taken:
             return stem
         numbered = (f"{stem[: MAX_SLUG - 4]}-{number}" for number in range(2, 1000))

@@ -28,6 +28,8 @@ REQUEST_ID = "gatehouse.request_id"
 """Key of the request's id in the ASGI scope."""
 WORDS = "gatehouse.error_words"
 """Key of a document's own error codes in the ASGI scope, by those used elsewhere."""
+PLAIN_429 = "gatehouse.plain_429"
+"""Key of the sentence that stands for the `error` object of a 429 where a document shows a string there."""
 
 _TITLES = {
     400: "Bad Request",
@@ -158,5 +160,7 @@ def _response(
     }
     if isinstance(details, dict) and "retry_after" in details:
         body["retry_after"] = details["retry_after"]
+    if status == 429 and PLAIN_429 in scope:
+        body["error"] = scope[PLAIN_429]
     # Plain ASCII: a message may quote what no encoding can express.
     return Response(json.dumps(body), status, headers, media_type="application/json")

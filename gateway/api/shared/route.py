@@ -19,7 +19,7 @@ from starlette.responses import Response
 
 from gateway.api.shared import idempotency, strict_json
 from gateway.api.shared.client import ClientAddress
-from gateway.api.shared.errors import WORDS
+from gateway.api.shared.errors import PLAIN_429, WORDS
 from gateway.api.shared.rate_limits import VERDICT, Limit, RateLimiter, refusal
 from gateway.auth.authenticator import Authenticator
 from registry.core import db
@@ -68,33 +68,42 @@ class Front:
     settled: Callable[[], Awaitable[None]]
 
     def router(
-        self, *, tags: list[str], limit: Limit | None = None, words: Mapping[str, str] | None = None
+        self,
+        *,
+        tags: list[str],
+        limit: Limit | None = None,
+        words: Mapping[str, str] | None = None,
+        plain_429: str | None = None,
     ) -> APIRouter:
         """A router whose routes run as described above, and share a rate limit if one is given.
 
         Args:
             words: the document's own error codes, where they are not those of the others.
+            plain_429: the `error` of a 429, where the document shows a sentence instead of an object.
         """
         front = self
+        marks: dict[str, Any] = {WORDS: words, PLAIN_429: plain_429}
+        given = {name: value for name, value in marks.items() if value is not None}
 
         class Route(APIRoute):
             def get_route_handler(self) -> Handler:
-                return front.guarded(super().get_route_handler(), self, limit, words)
+                return front.guarded(super().get_route_handler(), self, limit, given)
 
         return APIRouter(route_class=Route, tags=list(tags))
 
-    def guarded(
-        self, handle: Handler, route: APIRoute, limit: Limit | None, words: Mapping[str, str] | None
-    ) -> Handler:
-        """The route's handler behind its rate limit, authentication and transaction."""
+    def guarded(self, handle: Handler, route: APIRoute, limit: Limit | None, marks: Mapping[str, Any]) -> Handler:
+        """The route's handler behind its rate limit, authentication and transaction.
+
+        Args:
+            marks: put into the request's scope, for whatever renders its errors.
+        """
         is_public = getattr(route.endpoint, _PUBLIC, False)
         reads = _READING.issuperset(route.methods or ())
         creates = route.status_code == 201
 
         async def run(request: Request) -> Response:
             request = StrictRequest(request.scope, request.receive)
-            if words is not None:
-                request.scope[WORDS] = words
+            request.scope.update(marks)
             if limit is not None and limit.per == "address":
                 self.count_address(request, limit)
             principal = None if is_public else await self._authenticated(request, safe=reads)

@@ -20,7 +20,7 @@ from registry.core.egress import EgressRefused, EgressTimeout, EgressUnreachable
 from registry.core.version import VERSION
 
 if TYPE_CHECKING:
-    from registry.core.egress import Egress
+    from gateway.mcp.upstream.pool import Dialer
     from registry.servers.connection import Connection
 
 MAX_WHOLE = 64 * 1024 * 1024
@@ -34,7 +34,7 @@ class HttpExchange:
         connection: its URL is vetted here.
     """
 
-    def __init__(self, connection: Connection, egress: Egress) -> None:
+    def __init__(self, connection: Connection, egress: Dialer) -> None:
         assert connection.url is not None
         target = vet_url(connection.url)
         self.slug = connection.slug

@@ -15,6 +15,7 @@ from gateway.mcp.upstream.openapi import OpenApiUpstream
 from gateway.mcp.upstream.port import Upstream
 from gateway.mcp.upstream.sse import SseUpstream
 from gateway.mcp.upstream.stdio import StdioUpstream
+from gateway.mcp.upstream.workspace import WorkspaceDoor, WorkspaceUpstream
 
 if TYPE_CHECKING:
     from gateway.mcp.session import LegacySession
@@ -37,13 +38,21 @@ class Upstreams:
     Args:
         stdio_user: see `Child.start`.
         concurrency: how many calls may be under way at a server.
+        workspaces: opens workspaces; without it there are none.
     """
 
     def __init__(
-        self, egress: Egress, clock: Clock, *, stdio_user: str, concurrency: Concurrency | None = None
+        self,
+        egress: Egress,
+        clock: Clock,
+        *,
+        stdio_user: str,
+        concurrency: Concurrency | None = None,
+        workspaces: WorkspaceDoor | None = None,
     ) -> None:
         self._egress = egress
         self._clock = clock
+        self._workspaces = workspaces
         self._concurrency = concurrency or Concurrency()
         self._local: dict[str, Upstream] = {}
         self._stdio_user = stdio_user
@@ -88,8 +97,13 @@ class Upstreams:
             if made.connection is connection or made.connection == connection:
                 return made
             self._retire(made.upstream)
+        upstream: Upstream
+        if connection.workspace_id is not None and self._workspaces is not None:
+            upstream = WorkspaceUpstream(connection, connection.workspace_id, self._workspaces)
+        else:
+            upstream = self.make(connection)
         guard = Guard(connection.slug, self._clock, self._concurrency.of(connection.slug))
-        made = self._made[connection.server_id] = _Made(connection, self.make(connection), guard)
+        made = self._made[connection.server_id] = _Made(connection, upstream, guard)
         return made
 
     def make(

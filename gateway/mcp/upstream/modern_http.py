@@ -14,7 +14,7 @@ from gateway.mcp.upstream.pool import BodyStream, ConnectionFailed
 from gateway.mcp.upstream.port import Answer, OutcomeUnknown, Outgoing
 
 if TYPE_CHECKING:
-    from registry.core.egress import Egress
+    from gateway.mcp.upstream.pool import Dialer
     from registry.servers.connection import Connection
 
 _VERSION = b"mcp-protocol-version: 2026-07-28\r\nmcp-method: "
@@ -23,7 +23,7 @@ _VERSION = b"mcp-protocol-version: 2026-07-28\r\nmcp-method: "
 class ModernHttpUpstream:
     """One modern server reached over streamable HTTP. Closing an answer's stream is how a call is cancelled."""
 
-    def __init__(self, connection: Connection, egress: Egress) -> None:
+    def __init__(self, connection: Connection, egress: Dialer) -> None:
         self._exchange = HttpExchange(connection, egress)
         self.pool = self._exchange.pool
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from time import monotonic
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 import httptools
 
 if TYPE_CHECKING:
-    from registry.core.egress import Egress, Target
+    from registry.core.egress import Target
+
+P = TypeVar("P", bound=asyncio.Protocol)
 
 BUFFER_UP_TO = 128 * 1024
 """Bodies up to this many bytes are handed over whole."""
@@ -347,6 +349,14 @@ class _Connection(asyncio.Protocol):
             self._transport = None
 
 
+class Dialer(Protocol):
+    """Opens connections: the egress, and what reaches a workspace."""
+
+    async def connect(
+        self, protocol_factory: Callable[[], P], target: Target, *, timeout: float
+    ) -> tuple[asyncio.Transport, P]: ...
+
+
 class Pool:
     """Connections to one origin.
 
@@ -356,7 +366,7 @@ class Pool:
         connect_seconds: how long opening a connection may take.
     """
 
-    def __init__(self, egress: Egress, target: Target, connect_seconds: float) -> None:
+    def __init__(self, egress: Dialer, target: Target, connect_seconds: float) -> None:
         self._egress = egress
         self._target = target
         self._connect_seconds = connect_seconds

@@ -162,4 +162,7 @@ async def test_two_hundred_faulty_calls_leave_nothing_behind(door: Door, client:
         assert {end.outcome for end in ended} <= {UNKNOWN, "first"}
         await nothing_left(door, bad)
         assert tasks() <= before
-        assert outcome(await speaker.call("faulty__good").done()) == "done"
+        # After so many failures it may be left alone for a moment, but not for longer.
+        async with asyncio.timeout(60):
+            while outcome(await speaker.call("faulty__good").done()) != "done":
+                await asyncio.sleep(0.1)

@@ -5,7 +5,8 @@
 # the other end ended. The namespaces take along containers, mounts, bridges and packet filters; what is left to
 # `clean` is the way out (one link, three rules), the control groups and the folder.
 #
-#   FOLDER  for socket (FOLDER/sock) and log (FOLDER/log); removed at the end
+#   FOLDER  for socket (FOLDER/sock) and log (FOLDER/log); removed at the end. An engine that is killed is started again
+#           where there is FOLDER/again, with what it had
 #   NAME    of the link and of the control group; at most 15 characters
 #   OUTER   the link's address on the machine, and
 #   INNER   the engine's, where published ports are reached; both of one /30 in 198.18.0.0/16, set aside for tests
@@ -65,14 +66,23 @@ serve() { # in all of its namespaces
     mount -n -t overlay -o "lowerdir=/run,upperdir=$folder/own/run,workdir=$folder/own/work" overlay /run
     [ ! -d /etc/docker ] || mount -n --bind "$folder/own/etc" /etc/docker
     exec 3<&0
+    launch
+    # Killed, not stopped: nothing of it is kept.
+    { read -r _ <&3 || true; kill -9 "$(cat "$folder/engine")"; } &
+    while wait "$engine"; [ -e "$folder/again" ]; do
+        rm "$folder/again"
+        launch
+    done
+}
+
+launch() { # the engine, also where one before it was killed
+    rm -f "$folder/pid" "$folder/run/containerd/containerd.pid"
     dockerd --host "unix://$folder/sock" --data-root "$folder/own/data" --exec-root "$folder/run" \
         --pidfile "$folder/pid" --cgroup-parent "/$name" \
         --exec-opt native.cgroupdriver=cgroupfs \
         --bip 198.19.0.1/24 --default-address-pool base=198.19.128.0/17,size=24 3<&- &
     engine=$!
-    # Killed, not stopped: nothing of it is kept.
-    { read -r _ <&3 || true; kill -9 $engine; } &
-    wait $engine
+    echo "$engine" >"$folder/engine"
 }
 
 case "${5:-}" in

@@ -1,0 +1,1 @@
+"""The Workspaces API: `octoprox.md`."""

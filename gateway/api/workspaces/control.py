@@ -1,0 +1,105 @@
+"""Our own routes for workspaces, beside the document's: start, stop, restart, and a look inside."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field
+
+from gateway.api.shared.route import Caller, Front, Session
+from gateway.api.workspaces.shared import GENERAL, Wrapped
+from registry.workspaces.console import Console, Executed, LogEntry, StatsView
+from registry.workspaces.service import WorkspaceService
+from registry.workspaces.views import (
+    EndpointOf,
+    EventView,
+    UsageView,
+    WorkspaceView,
+    event_view,
+    usage_view,
+    workspace_view,
+)
+
+
+class ExecBody(BaseModel):
+    """`timeout` in seconds."""
+
+    command: Annotated[list[Annotated[str, Field(max_length=100_000)]], Field(min_length=1, max_length=1000)]
+    timeout: Annotated[float, Field(gt=0, le=600)] = 60.0
+
+
+class ImageData(BaseModel):
+    image: str
+
+
+class LogsData(BaseModel):
+    lines: list[LogEntry]
+
+
+class EventsData(BaseModel):
+    events: list[EventView]
+
+
+class UsageData(BaseModel):
+    """By hours, and all of them together."""
+
+    hours: list[UsageView]
+    seconds: float
+    cpu_seconds: float
+
+
+def router(front: Front, workspaces: WorkspaceService, console: Console, endpoint_of: EndpointOf) -> APIRouter:
+    api = front.router(tags=["Workspaces"], limit=GENERAL)
+    at = "/v1/workspaces/{workspace_id}"
+
+    @api.post(f"{at}/start")
+    async def start_workspace(workspace_id: int, session: Session, caller: Caller) -> Wrapped[WorkspaceView]:
+        return Wrapped(data=workspace_view(await workspaces.start(session, caller, workspace_id), endpoint_of))
+
+    @api.post(f"{at}/stop")
+    async def stop_workspace(workspace_id: int, session: Session, caller: Caller) -> Wrapped[WorkspaceView]:
+        return Wrapped(data=workspace_view(await workspaces.stop(session, caller, workspace_id), endpoint_of))
+
+    @api.post(f"{at}/restart")
+    async def restart_workspace(workspace_id: int, session: Session, caller: Caller) -> Wrapped[WorkspaceView]:
+        return Wrapped(data=workspace_view(await workspaces.restart(session, caller, workspace_id), endpoint_of))
+
+    @api.get(f"{at}/logs")
+    async def get_logs(
+        workspace_id: int, caller: Caller, tail: Annotated[int, Query(ge=1, le=10_000)] = 100
+    ) -> Wrapped[LogsData]:
+        return Wrapped(data=LogsData(lines=await console.logs(caller, workspace_id, tail)))
+
+    @api.get(f"{at}/stats")
+    async def get_stats(workspace_id: int, caller: Caller) -> Wrapped[StatsView]:
+        return Wrapped(data=await console.stats(caller, workspace_id))
+
+    @api.post(f"{at}/exec")
+    async def run_command(workspace_id: int, body: ExecBody, caller: Caller) -> Wrapped[Executed]:
+        return Wrapped(data=await console.run(caller, workspace_id, body.command, body.timeout))
+
+    @api.get(f"{at}/events")
+    async def get_events(
+        workspace_id: int, session: Session, caller: Caller, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+    ) -> Wrapped[EventsData]:
+        found = await workspaces.events(session, caller, workspace_id, limit)
+        return Wrapped(data=EventsData(events=[event_view(event) for event in found]))
+
+    @api.get(f"{at}/usage")
+    async def get_usage(workspace_id: int, session: Session, caller: Caller) -> Wrapped[UsageData]:
+        hours = [usage_view(row) for row in await workspaces.usage(session, caller, workspace_id)]
+        return Wrapped(
+            data=UsageData(
+                hours=hours,
+                seconds=sum(hour.seconds for hour in hours),
+                cpu_seconds=sum(hour.cpu_seconds for hour in hours),
+            )
+        )
+
+    @api.post("/v1/workspaces-image")
+    async def build_image(caller: Caller) -> Wrapped[ImageData]:
+        """Build the image of workspaces anew. It takes minutes, and this waits for it."""
+        return Wrapped(data=ImageData(image=await console.build_image(caller)))
+
+    return api

@@ -1,0 +1,153 @@
+"""Looking into a running workspace past its MCP server: what it has logged, what it uses, and a command run in it.
+
+Nothing here holds a transaction while the engine is waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from registry.audit.service import AuditService
+from registry.core.db import Database
+from registry.identity.principal import OPERATE, Principal
+from registry.workspaces.engine import ContainerEngine, missing
+from registry.workspaces.errors import ImageNotBuilt, WorkspaceNotRunning
+from registry.workspaces.service import MANAGE, READ, WorkspaceService
+from workspace_runtime.runtime import ContainerMissing, EngineUnavailable, WorkspaceRuntimeError
+
+MOST_OUTPUT = 1024 * 1024
+"""Bytes of each stream of a command that are kept."""
+_NOT_MADE = "It has no container yet: see its container_status."
+
+
+class LogEntry(BaseModel):
+    at: str | None
+    stream: str
+    text: str
+
+
+class StatsView(BaseModel):
+    """What a container uses now. `memory_limit` is 0 where there is none; `cpu_seconds` count from its start."""
+
+    at: str
+    cpu_seconds: float
+    memory_bytes: int
+    memory_limit: int
+    pids: int
+
+
+class Executed(BaseModel):
+    """How a command ended. `truncated`: it said more than is kept."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+    truncated: bool
+
+
+@dataclass(slots=True)
+class _Output:
+    kept: bytearray
+    cut: bool = False
+
+    def take(self, data: bytes) -> None:
+        room = MOST_OUTPUT - len(self.kept)
+        self.kept += data[:room]
+        self.cut = self.cut or len(data) > room
+
+    @property
+    def text(self) -> str:
+        return self.kept.decode(errors="replace")
+
+
+class Console:
+    """Every method checks the principal's permission itself, and raises as `WorkspaceService.get` does.
+
+    Beside that: `EngineMissing`, and `WorkspaceNotRunning` where there is nothing to look into.
+    """
+
+    def __init__(
+        self, database: Database, workspaces: WorkspaceService, engine: ContainerEngine, audit: AuditService
+    ) -> None:
+        self._database = database
+        self._workspaces = workspaces
+        self._engine = engine
+        self._audit = audit
+
+    async def logs(self, principal: Principal, workspace_id: int, tail: int) -> list[LogEntry]:
+        """The last lines that its main process has logged."""
+        name = await self._name(principal, workspace_id, READ)
+        try:
+            lines = self._engine.runtime.logs(name, tail=tail)
+            return [
+                LogEntry(at=line.at.isoformat() if line.at else None, stream=line.stream, text=line.text)
+                async for line in lines
+            ]
+        except WorkspaceRuntimeError as error:
+            raise _told(error) from None
+
+    async def stats(self, principal: Principal, workspace_id: int) -> StatsView:
+        name = await self._name(principal, workspace_id, READ)
+        try:
+            found = await self._engine.runtime.stats(name)
+        except WorkspaceRuntimeError as error:
+            raise _told(error) from None
+        return StatsView(
+            at=found.at.isoformat(),
+            cpu_seconds=found.cpu_seconds,
+            memory_bytes=found.memory_bytes,
+            memory_limit=found.memory_limit,
+            pids=found.pids,
+        )
+
+    async def run(self, principal: Principal, workspace_id: int, command: list[str], seconds: float) -> Executed:
+        """Run a command in it, to its end or for so many seconds at most.
+
+        Raises:
+            WorkspaceNotRunning: it sleeps, or the command did not end in time.
+        """
+        name = await self._name(principal, workspace_id, MANAGE)
+        async with self._database.transaction() as session:
+            target = ("workspace", str(workspace_id))
+            # The arguments may hold secrets.
+            await self._audit.record(session, principal, "workspaces.exec", target=target, detail={"run": command[0]})
+        output = {"stdout": _Output(bytearray()), "stderr": _Output(bytearray())}
+        try:
+            async with asyncio.timeout(seconds), self._engine.runtime.exec(name, command) as execution:
+                execution.write_eof()
+                async for piece in execution:
+                    output[piece.stream].take(piece.data)
+                code = await execution.exit_code()
+        except TimeoutError:
+            raise WorkspaceNotRunning(f"The command did not end within {seconds:g} s, and was ended.") from None
+        except WorkspaceRuntimeError as error:
+            raise _told(error) from None
+        out, err = output["stdout"], output["stderr"]
+        return Executed(exit_code=code, stdout=out.text, stderr=err.text, truncated=out.cut or err.cut)
+
+    async def build_image(self, principal: Principal) -> str:
+        """Build the image of workspaces anew; gives its tag. Raises `ImageNotBuilt`, `EngineMissing`."""
+        principal.require(OPERATE)
+        async with self._database.transaction() as session:
+            await self._audit.record(session, principal, "workspaces.build_image")
+        try:
+            await self._engine.build(anew=True)
+        except EngineUnavailable as error:
+            raise missing(error) from None
+        except WorkspaceRuntimeError as error:
+            raise ImageNotBuilt(error.message) from None
+        return self._engine.shape.image
+
+    async def _name(self, principal: Principal, workspace_id: int, permission: str) -> str:
+        async with self._database.reading() as session:
+            found = await self._workspaces.find(session, principal, workspace_id, permission)
+        return self._engine.shape.name_of(found.id)
+
+
+def _told(error: WorkspaceRuntimeError) -> Exception:
+    if isinstance(error, EngineUnavailable):
+        return missing(error)
+    return WorkspaceNotRunning(_NOT_MADE if isinstance(error, ContainerMissing) else error.message)
