@@ -47,7 +47,7 @@ class Application:
         self.database = ground.database
         self._services = services = Services.make(ground)
         self._authenticator = Authenticator(
-            ground.database, services.identity, ground.events, ground.clock, [services.oauth]
+            ground.database, services.identity, ground.events, ground.clock, [services.oauth, services.external]
         )
         self.workspaces = Workspaces(ground, services)
         self.path = DataPath(ground, services, self._authenticator, self.workspaces.lifecycle)

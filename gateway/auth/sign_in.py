@@ -23,6 +23,12 @@ from registry.identity.service import IdentityService
 CODE_WITHIN = timedelta(minutes=5)
 """How long a right password waits for its code."""
 _PLACE = "password was right"
+_FAILED = {
+    "OIDC_LOGIN_FAILED": "Signing in with your organisation did not work: begin again.",
+    "NOT_ADMITTED": "Your organisation knows you, but you are not let in here: ask an administrator.",
+    "ISSUER_UNAVAILABLE": "Your organisation's sign-in cannot be reached right now.",
+}
+"""What the way back from the identity provider says, by the error that it ended in."""
 
 
 class _Ticket(msgspec.Struct):
@@ -65,7 +71,9 @@ class SignIn:
         return api
 
     async def show(self, request: Request) -> Response:
-        return self._form(next_of(request.query_params.get("next")))
+        failed = request.query_params.get("failed")
+        wrong = _FAILED.get(failed, "Signing in did not work: begin again.") if failed else None
+        return self._form(next_of(request.query_params.get("next")), wrong=wrong)
 
     async def password(self, request: Request) -> Response:
         self._count(request)

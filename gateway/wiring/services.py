@@ -13,18 +13,24 @@ from registry.audit.service import AuditService
 from registry.audit.verify import CHANGES_TABLE, AuditVerifier
 from registry.budgets.service import BudgetService
 from registry.core.security import Sealer, derive_key
+from registry.core.settings import SettingsInvalid
 from registry.emergency.service import EmergencyService
 from registry.health.book import HealthBook
 from registry.health.monitoring import MonitoringService
 from registry.health.service import HealthService
 from registry.identity.directory import Directory
 from registry.identity.organizations import OrganizationService
+from registry.identity.permissions import role_named
 from registry.identity.service import IdentityService
 from registry.jobs.service import JobService
 from registry.notifications.senders import Senders
 from registry.notifications.service import NotificationService
 from registry.oauth.documents import ClientDocuments
 from registry.oauth.service import OAuthService
+from registry.oidc.external import ExternalTokens, Trusted
+from registry.oidc.issuer import Issuer
+from registry.oidc.people import Mapped, People
+from registry.oidc.service import OidcService
 from registry.openapi.service import OpenApiImport
 from registry.pins.judge import Judge
 from registry.pins.service import PinService
@@ -38,6 +44,7 @@ from registry.workspaces.queries import workspace_slugs
 
 if TYPE_CHECKING:
     from gateway.wiring.ground import Ground
+    from registry.core.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,9 @@ class Services:
     oauth: OAuthService
     teams: TeamService
     access: AccessService
+    jobs: JobService
+    oidc: OidcService | None
+    external: ExternalTokens
 
     @classmethod
     def make(cls, ground: Ground) -> Services:
@@ -80,6 +90,7 @@ class Services:
         )
         notifications = NotificationService(clock, audit, Sealer(master, "notifications"), senders)
         book = HealthBook(clock, notifications)
+        people = People(clock, audit, _mapped(settings))
         servers = ServerService(
             clock,
             Sealer(master, "servers"),
@@ -128,4 +139,44 @@ class Services:
             ),
             teams=TeamService(clock, audit),
             access=AccessService(clock, audit),
+            jobs=JobService(clock, audit),
+            oidc=_oidc(ground, people),
+            external=ExternalTokens(database, people, [_trusted(ground, entry) for entry in settings.jwt_issuers]),
         )
+
+
+def _mapped(settings: Settings) -> Mapped:
+    pairs = [entry.partition("=") for entry in settings.oidc_roles]
+    return Mapped(
+        org_claim=settings.oidc_org_claim,
+        role_claim=settings.oidc_role_claim,
+        roles={name.strip(): role_named(role.strip()) for name, _, role in pairs},
+        default_role=settings.oidc_default_role,
+        provision=settings.oidc_provision == "on",
+    )
+
+
+def _oidc(ground: Ground, people: People) -> OidcService | None:
+    settings, egress = ground.settings, ground.egress.client
+    if settings.oidc_issuer is None or settings.oidc_client_id is None:
+        return None
+    secret = settings.oidc_client_secret
+    return OidcService(
+        ground.database,
+        ground.clock,
+        egress,
+        ground.master,
+        Issuer(settings.oidc_issuer, egress, ground.clock),
+        people,
+        client_id=settings.oidc_client_id,
+        client_secret=secret.get_secret_value() if secret is not None else None,
+        scopes=settings.oidc_scopes,
+    )
+
+
+def _trusted(ground: Ground, entry: str) -> Trusted:
+    url, _, rest = entry.partition("|")
+    audience, _, keys = rest.partition("|")
+    if not url or not audience:
+        raise SettingsInvalid("GATEHOUSE_JWT_ISSUERS must have entries of the form ISSUER|AUDIENCE or with |JWKS_URL.")
+    return Trusted(Issuer(url, ground.egress.client, ground.clock, keys or None), audience)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gateway.api.registry import oidc as oidc_api
 from gateway.api.registry.auth import LIMIT
 from gateway.auth.authorize import Authorize
 from gateway.auth.browser import Browsers
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def sign_in_routers(ground: Ground, services: Services, front: Front) -> Sequence[APIRouter]:
-    """The routers of `gateway.auth`."""
+    """The routers of `gateway.auth`, and the one of the OIDC provider."""
     database, origin = ground.database, ground.origin
     secret = ground.settings.introspect_secret
 
@@ -32,9 +33,20 @@ def sign_in_routers(ground: Ground, services: Services, front: Front) -> Sequenc
 
     browsers = Browsers(database, services.identity, origin)
     pages = SignIn(
-        database, services.identity, browsers, ground.clock, Sealer(ground.master, "sign-in"), count, provider=None
+        database,
+        services.identity,
+        browsers,
+        ground.clock,
+        Sealer(ground.master, "sign-in"),
+        count,
+        provider=oidc_api.LOGIN_PATH if services.oidc is not None else None,
     )
     endpoints = TokenEndpoints(
         database, services.oauth, origin, count, secret.get_secret_value() if secret is not None else None
     )
-    return [pages.router(), Authorize(database, services.oauth, browsers, origin).router(), endpoints.router()]
+    return [
+        oidc_api.router(front, services.identity, services.oidc, browsers, origin),
+        pages.router(),
+        Authorize(database, services.oauth, browsers, origin).router(),
+        endpoints.router(),
+    ]

@@ -138,6 +138,25 @@ class Settings(BaseSettings):
     """Who sends it as `X-Introspect-Secret` may introspect every token."""
     max_streams_per_caller: int = Field(default=2000, ge=0)
     """Streams for notices that one key or user may have open in a process; 0: no limit."""
+
+    oidc_issuer: str | None = None
+    """The OIDC provider that people may sign in by, exactly as it names itself."""
+    oidc_client_id: str | None = None
+    oidc_client_secret: SecretStr | None = None
+    oidc_scopes: str = "openid email profile"
+    oidc_org_claim: str | None = None
+    """The claim with the slug of a new person's organisation. Unset: everybody belongs to the oldest one."""
+    oidc_role_claim: str | None = None
+    """The claim with names that `oidc_roles` gives a meaning. Unset: roles are given here."""
+    oidc_roles: Names = ()
+    """`NAME=ROLE` entries; the greatest role counts."""
+    oidc_default_role: Literal["admin", "manager", "user", "viewer", "agent"] = "user"
+    """Of people whose claim has none of the names."""
+    oidc_provision: Literal["on", "off"] = "on"
+    """`off`: only people who have been added here are let in."""
+    jwt_issuers: Names = ()
+    """`ISSUER|AUDIENCE` or `ISSUER|AUDIENCE|JWKS_URL` entries: whose access tokens for which audience are believed."""
+
     session_idle_seconds: int = Field(default=24 * 3600, ge=60)
     """After so long without a request a client of the older revisions must initialize again."""
     catalog_ttl_seconds: int = Field(default=300, ge=1)
@@ -145,7 +164,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "trusted_proxies", "allowed_hosts", "egress_allow", "call_limits", "size_limits", "concurrency_limits",
-        "workspace_images", mode="before",
+        "workspace_images", "oidc_roles", "jwt_issuers", mode="before",
     )  # fmt: skip
     @classmethod
     def _split(cls, value: Any) -> Any:

@@ -13,6 +13,7 @@ from registry.health import models as health
 from registry.identity import models as identity
 from registry.notifications import models as notifications
 from registry.oauth import models as oauth
+from registry.oidc import models as oidc
 from registry.pins import models as pins
 from registry.servers import changes, prices
 from registry.servers import models as servers
@@ -36,6 +37,7 @@ MODULES = (
     notifications,
     outbox,
     oauth,
+    oidc,
     pins,
     prices,
     servers,

@@ -54,10 +54,15 @@ class Running:
 
 
 @asynccontextmanager
-async def running_gateway(directory: Path) -> AsyncIterator[Running]:
-    """Serve a gateway on its first run until the block ends."""
-    port = free_port()
-    settings = Settings(data_dir=directory, stdio_user="same", rate_limits="off")
+async def running_gateway(directory: Path, *, at: int | None = None, **changes: Any) -> AsyncIterator[Running]:
+    """Serve a gateway on its first run until the block ends.
+
+    Args:
+        at: the port, where a test has to know it beforehand.
+        changes: further settings.
+    """
+    port = at or free_port()
+    settings = Settings(data_dir=directory, stdio_user="same", rate_limits="off", **changes)
     application = Application(settings, "127.0.0.1", port)
     made = await application.prepare()
     assert made is not None

@@ -23,6 +23,7 @@ VERSIONS = {
     "@modelcontextprotocol/inspector": "2.12.0",
     "@modelcontextprotocol/sdk": "1.32.2",
     "@modelcontextprotocol/server-everything": "2026.8.31",
+    "oidc-provider": "9.13.3",
 }
 _OLDEST = (22, 19)  # what the inspector needs
 
