@@ -74,7 +74,6 @@ class Services:
     oauth: OAuthService
     teams: TeamService
     access: AccessService
-    jobs: JobService
     oidc: OidcService | None
     external: ExternalTokens
 
@@ -85,10 +84,7 @@ class Services:
         audit = AuditService(clock, audit_key)
         usage = UsageService(database, clock, audit_key)
         tables = (CHANGES_TABLE, CALLS_TABLE)
-        senders = Senders(
-            ground.egress, clock, settings.smtp_url.get_secret_value() if settings.smtp_url is not None else None
-        )
-        notifications = NotificationService(clock, audit, Sealer(master, "notifications"), senders)
+        notifications = _notifications(ground, audit)
         book = HealthBook(clock, notifications)
         people = People(clock, audit, _mapped(settings))
         servers = ServerService(
@@ -139,10 +135,15 @@ class Services:
             ),
             teams=TeamService(clock, audit),
             access=AccessService(clock, audit),
-            jobs=JobService(clock, audit),
             oidc=_oidc(ground, people),
             external=ExternalTokens(database, people, [_trusted(ground, entry) for entry in settings.jwt_issuers]),
         )
+
+
+def _notifications(ground: Ground, audit: AuditService) -> NotificationService:
+    url = ground.settings.smtp_url
+    senders = Senders(ground.egress, ground.clock, url.get_secret_value() if url is not None else None)
+    return NotificationService(ground.clock, audit, Sealer(ground.master, "notifications"), senders)
 
 
 def _mapped(settings: Settings) -> Mapped:
