@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from gateway.mcp import protocol
+import msgspec
+
+from gateway.mcp import protocol, translate
 from gateway.mcp.definitions import Definition, read_definition
 from gateway.mcp.envelope import ProtocolError, encode
 from gateway.mcp.secrets import Secrets
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
     from registry.sets.members import SetOffer
 
 PAGE = 1000
+_MODERN_TAIL = b',"resultType":"complete","ttlMs":%d,"cacheScope":"private","_meta":' + encode(
+    {protocol.META_SERVER_INFO: msgspec.Raw(translate.SERVER_INFO)}
+)
 MAX_VIEWS = 512
 
 LIST_KEYS: dict[str, Kind] = {
@@ -511,7 +516,7 @@ def _paginate(kind: Kind, entries: list[Entry], ttl_ms: int, ui_of: Callable[[En
         last_names.append(page[-1].exposed if page else "")
         for made, era in ((legacy, False), (modern, True)):
             items = b",".join(entry.shown.listed(entry.exposed, modern=era, ui=ui_of(entry)) for entry in page)
-            tail = b',"resultType":"complete","ttlMs":%d,"cacheScope":"private"' % ttl_ms if era else b""
+            tail = _MODERN_TAIL % ttl_ms if era else b""
             made.append(b'{"%b":[%b]%b%b}' % (key.encode(), items, cursor, tail))
     return _Pages(tuple(legacy), tuple(modern), tuple(last_names))
 

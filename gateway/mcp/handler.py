@@ -16,9 +16,10 @@ from gateway.auth.credentials import CredentialMissing
 from gateway.mcp import envelope, headers, protocol
 from gateway.mcp.catalog import place_of
 from gateway.mcp.envelope import UNREADABLE, Message, Params, ProtocolError, encode, object_param, params_of, text_param
+from gateway.mcp.log_levels import LEVELS
 from gateway.mcp.policies.permission import ScopeMissing
 from gateway.mcp.request import Request
-from gateway.mcp.router import Router, initialize_result
+from gateway.mcp.router import ROOTS_CHANGED, Router, initialize_result
 from gateway.mcp.streams import Streams, TooManyStreams
 from gateway.mcp.upstream.port import Answer
 from gateway.mcp.visits import TooManyVisits
@@ -226,6 +227,10 @@ class Handler:
             )
         named_by = protocol.NAMED_BY.get(message.method)
         headers.check_mirrors(given, message.method, text_param(params, named_by) if named_by else None)
+        if meta.log_level is not None and meta.log_level not in LEVELS:
+            raise ProtocolError(
+                protocol.INVALID_PARAMS, f"{protocol.META_LOG_LEVEL} must be one of {', '.join(LEVELS)}."
+            )
         capabilities = bytes(meta.capabilities)
         request = Request(
             principal, view, message, params, True, None, given, capabilities, receive, size, meta.log_level
@@ -241,7 +246,7 @@ class Handler:
             return self._initialize(principal, view, message)
         session = await self._session(principal, given, message)
         if not message.is_request:
-            self._hear(session, message)
+            await self._hear(principal, view, session, message)
             return Answer(status=202)
         params = params_of(message)
         object_param(params, "_meta")
@@ -290,12 +295,14 @@ class Handler:
             raise ProtocolError(protocol.INVALID_REQUEST, "Session not found: send initialize again.", status=404)
         return session
 
-    def _hear(self, session: LegacySession, message: Message) -> None:
+    async def _hear(self, principal: Principal, view: View, session: LegacySession, message: Message) -> None:
         """Take a notification, or the answer to a request that was sent to the client."""
         if message.is_answer:
             session.hear(message)
-        if message.method == "notifications/cancelled":
+        elif message.method == "notifications/cancelled":
             session.give_up(bytes(params_of(message).get("requestId", envelope.ABSENT)))
+        elif message.method == ROOTS_CHANGED:
+            await self._router.roots_changed(principal, view, session, params_of(message))
 
     async def _other_method(
         self, method: str, principal: Principal, view: View, given: McpHeaders, receive: Receive | None, *, modern: bool

@@ -22,6 +22,7 @@ RawHeaders = list[tuple[bytes, bytes]]
 
 _PLAIN = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 _SENTINEL = re.compile(r"=\?base64\?(.*)\?=")
+_NUMBER = re.compile(r"(-?[0-9]{1,16})(?:\.0+)?")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _MIRRORED_TYPES = frozenset({"string", "integer", "boolean"})
 _PARAM = b"mcp-param-"
@@ -184,12 +185,16 @@ def mirrored_params(declared: dict[tuple[str, ...], str], params: Params) -> dic
     Raises:
         ProtocolError: the arguments hold what cannot be read, such as a number that is out of range.
     """
-    try:
-        arguments: Any = msgspec.json.decode(params["arguments"]) if "arguments" in params else {}
-    except (*UNREADABLE, RecursionError):
-        raise ProtocolError(protocol.INVALID_PARAMS, "params.arguments cannot be read.") from None
+    arguments = _arguments(params)
     values = {token: _scalar(_at(arguments, path)) for path, token in declared.items()}
     return {token: value for token, value in values.items() if value is not None}
+
+
+def _arguments(params: Params) -> Any:
+    try:
+        return msgspec.json.decode(params["arguments"]) if "arguments" in params else {}
+    except (*UNREADABLE, RecursionError):
+        raise ProtocolError(protocol.INVALID_PARAMS, "params.arguments cannot be read.") from None
 
 
 def unambiguous(declared: dict[tuple[str, ...], str], params: Params) -> Params:
@@ -214,13 +219,22 @@ def check_params(declared: dict[tuple[str, ...], str], headers: McpHeaders, para
     Raises:
         ProtocolError: HEADER_MISMATCH.
     """
-    wanted = {token.lower().encode(): value for token, value in mirrored_params(declared, params).items()}
-    sent = headers.params or {}
-    for token in declared.values():
-        given = sent.get(token.lower().encode())
-        value = wanted.get(token.lower().encode())
-        if (given is None) != (value is None) or (given is not None and decode_value(given) != value):
+    arguments, sent = _arguments(params), headers.params or {}
+    for path, token in declared.items():
+        value = _at(arguments, path)
+        given, text = sent.get(token.lower().encode()), _scalar(value)
+        if (given is None) != (text is None) or (given is not None and not _says(decode_value(given), text, value)):
             raise _mismatch(f"Mcp-Param-{token} must equal the argument that it mirrors.")
+
+
+def _says(header: str | None, text: str | None, value: Any) -> bool:
+    """Whether a header stands for an argument; a number may be written in more than one way, a text may not."""
+    if header is None or header == text:
+        return header is not None
+    found = _NUMBER.fullmatch(header)
+    return (
+        found is not None and isinstance(value, int | float) and not isinstance(value, bool) and int(found[1]) == value
+    )
 
 
 def _scalar(value: Any) -> str | None:

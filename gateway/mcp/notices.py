@@ -46,10 +46,11 @@ class Listener:
         wanted: the methods it wants to hear of.
         watched: the resources it watches; may change while the stream is open.
         subscription: the id of a modern client's request.
-        listed: what the client was shown last, by kind; what has changed since is told at once.
+        listed: what the client was shown last, by kind; what has changed since is told at once. The same object means
+            the same session.
     """
 
-    __slots__ = ("_current", "_seen", "_subscription", "org_id", "queue", "wanted", "watched")
+    __slots__ = ("_current", "_seen", "_subscription", "listed", "org_id", "queue", "wanted", "watched")
 
     def __init__(
         self,
@@ -63,6 +64,7 @@ class Listener:
         self.org_id = org_id
         self.wanted = wanted
         self.watched = watched
+        self.listed = listed
         self.queue: asyncio.Queue[bytes | None] = asyncio.Queue(MAX_WAITING)
         self._current = current
         self._subscription = subscription
@@ -71,6 +73,11 @@ class Listener:
             shown = tuple(listed.get(kind, b"") for kind in kinds) if listed else ()
             if method in self._seen and all(shown):
                 self._seen[method] = shown
+        self.lists_changed()
+
+    def take_over(self, other: Listener) -> None:
+        """Go on telling where another stream of the same session stopped."""
+        self._seen = other._seen
         self.lists_changed()
 
     def lists_changed(self) -> None:
@@ -108,7 +115,8 @@ class Notices:
     """All open streams of notices in this process."""
 
     def __init__(self) -> None:
-        self._listeners: set[Listener] = set()
+        self._listeners: dict[Listener, None] = {}
+        """In the order in which they were opened."""
         self._on_wanted: list[Callable[[set[str]], Awaitable[None]]] = []
         self._telling: set[asyncio.Task[None]] = set()
 
@@ -124,13 +132,18 @@ class Notices:
         return {uri for listener in self._listeners for server, uri in listener.watched if server == server_id}
 
     def lists_changed(self, org_id: str) -> None:
-        for listener in tuple(self._listeners):
+        for listener in self._telling_ones():
             if listener.org_id == org_id:
                 listener.lists_changed()
 
     def resource_updated(self, server_id: str, uri: str) -> None:
-        for listener in tuple(self._listeners):
+        for listener in self._telling_ones():
             listener.resource_updated(server_id, uri)
+
+    def _telling_ones(self) -> list[Listener]:
+        """Of several streams of one session the newest: nothing is told twice."""
+        by_session = {id(one.listed) if one.listed is not None else id(one): one for one in self._listeners}
+        return list(by_session.values())
 
     async def watched_changed(self, servers: set[str]) -> None:
         """Have servers told what is watched now; returns when they know, or will not in a while."""
@@ -197,7 +210,7 @@ class Notices:
         yield sse.frame(envelope.result(identifier, ending))
 
     async def _events(self, listener: Listener, first: bytes) -> AsyncIterator[bytes]:
-        self._listeners.add(listener)
+        self._listeners[listener] = None
         try:
             await self.watched_changed({server for server, _ in listener.watched})
             yield first
@@ -211,8 +224,14 @@ class Notices:
                     return
                 yield event
         finally:
-            self._listeners.discard(listener)
+            self._close(listener)
             self.watches_changed({server for server, _ in listener.watched})
+
+    def _close(self, listener: Listener) -> None:
+        streams = [one for one in self._listeners if one.listed is listener.listed and one.listed is not None]
+        del self._listeners[listener]
+        if len(streams) > 1 and streams[-1] is listener:
+            streams[-2].take_over(listener)
 
 
 def watchable(view: View, uri: str) -> tuple[str, str] | None:

@@ -32,6 +32,8 @@ INTERNAL_ERROR: Final = -32603
 # MCP
 RESOURCE_NOT_FOUND: Final = -32002
 """Legacy only; the modern era answers INVALID_PARAMS."""
+URL_ELICITATION_REQUIRED: Final = -32042
+"""Legacy only; the modern era answers with what it needs."""
 HEADER_MISMATCH: Final = -32020
 MISSING_CAPABILITY: Final = -32021
 UNSUPPORTED_VERSION: Final = -32022

@@ -12,6 +12,7 @@ import msgspec
 
 from gateway.mcp import protocol, sse, translate
 from gateway.mcp.envelope import Message, Params, ProtocolError, decode_message, decode_params, decode_text, encode
+from gateway.mcp.parking import PARKED
 from gateway.mcp.upstream.pool import ConnectionFailed
 from gateway.mcp.upstream.port import OutcomeUnknown
 from registry.core.security import SealBroken, Sealer
@@ -61,7 +62,7 @@ class RequestStates:
         outgoing.params = {**outgoing.params, "requestState": msgspec.Raw(encode(state.state))}
 
     def seal(self, answer: Answer, outgoing: Outgoing, server_id: str) -> None:
-        """Seal the state in an answer to a modern client, if it asks for input."""
+        """Seal the state in an answer to a modern client, if it asks for input, and say which server asks."""
         if not outgoing.modern:
             return
         if answer.stream is not None and not answer.large:
@@ -109,15 +110,20 @@ class RequestStates:
         return b"".join(out)
 
     def _sealed(self, message: Message, outgoing: Outgoing, server_id: str) -> bytes | None:
-        """The message with its state sealed; `None` if it has none to seal."""
+        """The message as its client gets it; `None` if it asks for nothing."""
         if message.method or not bytes(message.result):
             return None
         result: Params = decode_params(message.result)
-        if bytes(result.get("resultType", b"")) != MARK or "requestState" not in result:
+        if bytes(result.get("resultType", b"")) != MARK:
             return None
-        inner = _State(self._clock.now().timestamp() + LIFETIME_SECONDS, decode_text(result["requestState"]))
-        sealed = self._sealer.seal(msgspec.json.encode(inner), _place(outgoing, server_id))
-        result["requestState"] = msgspec.Raw(encode(sealed))
+        state = decode_text(result["requestState"]) if "requestState" in result else None
+        if outgoing.origin is not None and "inputRequests" in result and not (state or "").startswith(PARKED):
+            # What is parked was asked by this gateway, which has said who asks.
+            result["inputRequests"] = _named(result["inputRequests"], outgoing.origin)
+        if state is not None:
+            inner = _State(self._clock.now().timestamp() + LIFETIME_SECONDS, state)
+            sealed = self._sealer.seal(msgspec.json.encode(inner), _place(outgoing, server_id))
+            result["requestState"] = msgspec.Raw(encode(sealed))
         return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (bytes(message.id), encode(result))
 
 
@@ -146,6 +152,18 @@ async def _joined(head: bytes, stream: AsyncIterator[bytes]) -> AsyncIterator[by
             yield piece
     finally:
         await translate.close(stream)
+
+
+def _named(raw: msgspec.Raw, origin: str) -> msgspec.Raw:
+    """Requests for input, with the server's name where people read it."""
+    requests = decode_params(raw)
+    for key, each in requests.items():
+        asked = decode_params(each)
+        if "method" in asked and "params" in asked:
+            method, params = decode_text(asked["method"]), decode_params(asked["params"])
+            asked["params"] = msgspec.Raw(encode(translate.with_origin(method, params, origin)))
+            requests[key] = msgspec.Raw(encode(asked))
+    return msgspec.Raw(encode(requests))
 
 
 def _place(outgoing: Outgoing, server_id: str) -> str:

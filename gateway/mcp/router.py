@@ -32,7 +32,6 @@ from gateway.mcp.tasks import METHODS as TASK_METHODS
 from gateway.mcp.tasks import needs_extension
 from gateway.mcp.upstream.port import Answer, NotSent, OutcomeUnknown, Outgoing, UpstreamFailure
 from gateway.mcp.upstream.probe import whole
-from registry.core.version import VERSION
 
 if TYPE_CHECKING:
     from gateway.mcp.catalog import Catalog
@@ -49,7 +48,7 @@ if TYPE_CHECKING:
     from registry.identity.principal import Principal
     from registry.servers.connection import Kind
 
-SERVER_INFO = encode({"name": "gatehouse", "title": "Gatehouse", "version": VERSION})
+ROOTS_CHANGED = "notifications/roots/list_changed"
 
 
 class Router:
@@ -120,6 +119,13 @@ class Router:
         current = self._current(principal, view)
         events = self._notices.stream(principal.org_id, current, session.subscriptions, session.listed)
         return Answer(stream=self._streams.open(principal, receive, events, session))
+
+    async def roots_changed(self, principal: Principal, view: View, session: LegacySession, params: Params) -> None:
+        """Tell the legacy servers that a client's roots are others now. The modern era asks each time it needs them."""
+        for server in view.servers:
+            if server.connection.era == "legacy":
+                outgoing = Outgoing(principal, b"", ROOTS_CHANGED, params, None, False, session, session.capabilities)
+                await self._upstreams.get(server.connection).notify(outgoing)
 
     def _current(self, principal: Principal, view: View) -> Callable[[], View | None]:
         """What the caller sees at this address now, whenever it is asked."""
@@ -208,7 +214,7 @@ class Router:
         return answer
 
     async def _ask(self, request: Request, server: ServerEntry, outgoing: Outgoing) -> Answer:
-        upstream = self._upstreams.get(server.connection)
+        upstream = await self._upstreams.of(server.connection, request.principal)
         if request.session is None:
             return await upstream.request(outgoing)
         return await request_in_rounds(upstream, outgoing, request.session)
@@ -224,9 +230,8 @@ class Router:
                 await recorder.written()
             await call.admit()
             call.take_off()
-            answer = await self._upstreams.get(server.connection).request(
-                _outgoing(request, server, method, params, None)
-            )
+            upstream = await self._upstreams.of(server.connection, request.principal)
+            answer = await upstream.request(_outgoing(request, server, method, params, None))
             # Suggestions are small.
             body = answer.body if answer.stream is None else translate.with_id(request.id)(await whole(answer))
         except BaseException as error:  # noqa: BLE001 - it is raised again, as what it means
@@ -275,7 +280,8 @@ class Router:
         self._keeping.recheck(Attempt(request.principal, method, method, server, None, request.params))
         self._keeping.flights.take_off(flight)
         try:
-            answer = await self._upstreams.get(server.connection).request(outgoing)
+            upstream = await self._upstreams.of(server.connection, request.principal)
+            answer = await upstream.request(outgoing)
             if answer.stream is None:
                 return answer
             # Suggestions are small: read whole, they need no flight of their own once they are on their way back.
@@ -429,7 +435,7 @@ def discover_result(view: View) -> bytes:
         "capabilities": capabilities(view) | _extensions(view),
         "ttlMs": view.ttl_ms,
         "cacheScope": "private",
-        "_meta": {protocol.META_SERVER_INFO: msgspec.Raw(SERVER_INFO)},
+        "_meta": {protocol.META_SERVER_INFO: msgspec.Raw(translate.SERVER_INFO)},
     }
     text = instructions(view)
     return encode({**body, "instructions": text} if text else body)
@@ -439,7 +445,7 @@ def initialize_result(view: View, version: str) -> bytes:
     body: dict[str, object] = {
         "protocolVersion": version,
         "capabilities": capabilities(view),
-        "serverInfo": msgspec.Raw(SERVER_INFO),
+        "serverInfo": msgspec.Raw(translate.SERVER_INFO),
     }
     text = instructions(view)
     return encode({**body, "instructions": text} if text else body)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
@@ -214,7 +215,9 @@ class SseClients:
         answer = await self._handler.answer(
             stream.principal, "GET", stream.endpoint, stream.headers([]), b"", receive=None
         )
-        await _pass_on(answer, stream.events)
+        # It ends with its session, which ends with this stream.
+        with suppress(ClientGone):
+            await _pass_on(answer, stream.events)
 
 
 async def _pass_on(answer: Answer, events: asyncio.Queue[bytes | None]) -> None:

@@ -122,7 +122,8 @@ class FollowedTasks:
         pause = FIRST_PAUSE
         while True:
             with suppress(ProtocolError, OSError):
-                lines = self._upstreams.get(line.connection).listen(frozenset(), frozenset(line.shown))
+                upstream = await self._upstreams.listening(line.connection)
+                lines = upstream.listen(frozenset(), frozenset(line.shown))
                 if lines is None:
                     line.settled.set()
                     return

@@ -12,7 +12,16 @@ from contextlib import suppress
 import msgspec
 
 from gateway.mcp import protocol
-from gateway.mcp.envelope import Message, Params, decode_error, decode_params, decode_text, encode, object_param
+from gateway.mcp.envelope import (
+    ErrorObject,
+    Message,
+    Params,
+    decode_error,
+    decode_params,
+    decode_text,
+    encode,
+    object_param,
+)
 from registry.core.version import VERSION
 
 _CACHED = frozenset({"resources/read"})
@@ -22,6 +31,8 @@ _MODERN_NAMES = tuple(f'"{name}"'.encode() for name in _MODERN_ONLY)
 CLIENT = {"name": "gatehouse", "version": VERSION}
 """How the gateway introduces itself to servers."""
 _CLIENT_INFO = encode(CLIENT)
+SERVER_INFO = encode({"name": "gatehouse", "title": "Gatehouse", "version": VERSION})
+"""How it introduces itself to clients."""
 
 Rewrite = Callable[[Message], bytes]
 
@@ -60,14 +71,21 @@ def unstamp(params: Params) -> Params:
     return {**rest, "_meta": msgspec.Raw(encode(meta))} if meta else rest
 
 
-def to_modern(method: str, identifier: bytes) -> Rewrite:
-    """Makes a modern answer with the client's id of a legacy server's."""
+def to_modern(method: str, identifier: bytes, capabilities: bytes = b"{}") -> Rewrite:
+    """Makes a modern answer with the client's id of a legacy server's.
+
+    Args:
+        capabilities: the client's.
+    """
     extra = b'"resultType":"complete"' + (b',"ttlMs":0,"cacheScope":"private"' if method in _CACHED else b"")
     extra_object = b"{" + extra + b"}"
 
     def rewrite(message: Message) -> bytes:
         if bytes(message.error):
-            return _error(identifier, _error_for_modern(message.error))
+            error = decode_error(message.error)
+            if error.code == protocol.URL_ELICITATION_REQUIRED:
+                return _visits_needed(identifier, error, capabilities)
+            return _error(identifier, _error_for_modern(error, message.error))
         result = bytes(message.result).strip()
         if not result.startswith(b"{") or any(name in result for name in _MODERN_NAMES):
             # What is no object raises here, and no member is ever there twice.
@@ -97,6 +115,9 @@ def to_legacy(identifier: bytes) -> Rewrite:
             raise InputRequired(decode_params(result.get("inputRequests", b"{}")), result.get("requestState"))
         for name in _MODERN_ONLY:
             result.pop(name, None)
+        if not bytes(result.get("structuredContent", b"{")).lstrip().startswith(b"{"):
+            # This era has objects only; what it means is said in the content as well.
+            del result["structuredContent"]
         if "_meta" in result:
             meta = decode_params(result["_meta"])
             if meta.pop(protocol.META_SERVER_INFO, None) is not None:
@@ -149,8 +170,39 @@ def _error(identifier: bytes, error: msgspec.Raw) -> bytes:
     return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (identifier, bytes(error))
 
 
-def _error_for_modern(raw: msgspec.Raw) -> msgspec.Raw:
-    error = decode_error(raw)
+_NEEDS_VISITS = b'{"requiredCapabilities":{"elicitation":{"url":{}}}}'
+
+
+class _Visit(msgspec.Struct):
+    """What a person has to visit before a call can be made, as a legacy server's error tells it."""
+
+    url: str
+    message: str = ""
+    elicitationId: str = ""
+
+
+class _Visits(msgspec.Struct):
+    elicitations: list[_Visit] = []
+
+
+def _visits_needed(identifier: bytes, error: ErrorObject, capabilities: bytes) -> bytes:
+    """This era asks for a visit as for any other input: the call is made again afterwards."""
+    if b'"elicitation"' not in capabilities:
+        missing = {"code": protocol.MISSING_CAPABILITY, "message": error.message, "data": msgspec.Raw(_NEEDS_VISITS)}
+        return _error(identifier, msgspec.Raw(encode(missing)))
+    visits = msgspec.json.decode(error.data or b"{}", type=_Visits).elicitations
+    asked = {
+        visit.elicitationId or f"visit-{number}": {
+            "method": "elicitation/create",
+            "params": {"mode": "url", "message": visit.message or error.message, "url": visit.url},
+        }
+        for number, visit in enumerate(visits, 1)
+    }
+    result = encode({"resultType": "input_required", "inputRequests": asked})
+    return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (identifier, result)
+
+
+def _error_for_modern(error: ErrorObject, raw: msgspec.Raw) -> msgspec.Raw:
     if error.code != protocol.RESOURCE_NOT_FOUND:
         return raw
     fields = {"code": protocol.INVALID_PARAMS, "message": error.message}

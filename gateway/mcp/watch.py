@@ -100,7 +100,7 @@ class Watches:
         while True:
             try:
                 wanted = self._notices.wanted_of(connection.server_id)
-                lines = self._upstreams.get(connection).listen(frozenset(wanted))
+                lines = (await self._upstreams.listening(connection)).listen(frozenset(wanted))
                 if lines is None:
                     return
                 async for message in lines:

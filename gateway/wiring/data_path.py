@@ -113,6 +113,7 @@ class DataPath:
         self.upstreams = Upstreams(
             ground.egress,
             clock,
+            services.accounts,
             stdio_user=settings.stdio_user,
             concurrency=parse_concurrency(settings.concurrent_calls, settings.concurrency_limits),
             workspaces=self._workspaces,
@@ -236,6 +237,7 @@ class DataPath:
     async def start(self) -> None:
         await self._switch.start()
         await self._rulebook.start()
+        await self._services.accounts.start()
         # Followed before anything is loaded, so that no change falls in between.
         await self._changes.start()
         await self._refresh.start()
@@ -261,6 +263,7 @@ class DataPath:
         await self.flights.stop()
         await self.sessions.stop()
         await self.upstreams.close()
+        await self._services.accounts.stop()
         await self.desk.stop()
         await self.recorder.stop()
         if self._shared_rates is not None:

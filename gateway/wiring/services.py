@@ -7,6 +7,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from registry.access.service import AccessService
+from registry.accounts.issuer import IssuerClient
+from registry.accounts.service import AccountService
 from registry.approvals.service import ApprovalService
 from registry.audit.log import AuditLog, Changes
 from registry.audit.service import AuditService
@@ -72,10 +74,11 @@ class Services:
     imports: OpenApiImport
     jobs: JobService
     oauth: OAuthService
-    teams: TeamService
-    access: AccessService
     oidc: OidcService | None
     external: ExternalTokens
+    accounts: AccountService
+    teams: TeamService
+    access: AccessService
 
     @classmethod
     def make(cls, ground: Ground) -> Services:
@@ -83,7 +86,6 @@ class Services:
         audit_key = derive_key(master, "audit")
         audit = AuditService(clock, audit_key)
         usage = UsageService(database, clock, audit_key)
-        tables = (CHANGES_TABLE, CALLS_TABLE)
         notifications = _notifications(ground, audit)
         book = HealthBook(clock, notifications)
         people = People(clock, audit, _mapped(settings))
@@ -107,7 +109,7 @@ class Services:
         return cls(
             audit=audit,
             audit_log=AuditLog(database, [Changes(), Calls()]),
-            verifier=AuditVerifier(database, clock, audit_key, tables, own=[usage.chain]),
+            verifier=AuditVerifier(database, clock, audit_key, (CHANGES_TABLE, CALLS_TABLE), own=[usage.chain]),
             identity=identity,
             directory=Directory(clock, audit, identity),
             organizations=OrganizationService(clock, audit),
@@ -133,10 +135,11 @@ class Services:
                 ClientDocuments(ground.egress.client, clock),
                 access_token_minutes=settings.access_token_minutes,
             ),
+            oidc=_oidc(ground, people),
+            accounts=AccountService(database, clock, audit, servers, IssuerClient(ground.egress.client), master),
+            external=ExternalTokens(database, people, [_trusted(ground, entry) for entry in settings.jwt_issuers]),
             teams=TeamService(clock, audit),
             access=AccessService(clock, audit),
-            oidc=_oidc(ground, people),
-            external=ExternalTokens(database, people, [_trusted(ground, entry) for entry in settings.jwt_issuers]),
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gateway.api.registry import accounts as accounts_api
 from gateway.api.registry import oidc as oidc_api
 from gateway.api.registry.auth import LIMIT
 from gateway.auth.authorize import Authorize
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def sign_in_routers(ground: Ground, services: Services, front: Front) -> Sequence[APIRouter]:
-    """The routers of `gateway.auth`, and the one of the OIDC provider."""
+    """The routers of `gateway.auth`, of the OIDC provider, and of accounts at servers."""
     database, origin = ground.database, ground.origin
     secret = ground.settings.introspect_secret
 
@@ -46,6 +47,8 @@ def sign_in_routers(ground: Ground, services: Services, front: Front) -> Sequenc
     )
     return [
         oidc_api.router(front, services.identity, services.oidc, browsers, origin),
+        accounts_api.router(front, services.accounts, origin),
+        accounts_api.connect_router(front, services.accounts, browsers, origin),
         pages.router(),
         Authorize(database, services.oauth, browsers, origin).router(),
         endpoints.router(),

@@ -136,8 +136,6 @@ class Settings(BaseSettings):
     """and after so long in any case."""
     introspect_secret: SecretStr | None = None
     """Who sends it as `X-Introspect-Secret` may introspect every token."""
-    max_streams_per_caller: int = Field(default=2000, ge=0)
-    """Streams for notices that one key or user may have open in a process; 0: no limit."""
 
     oidc_issuer: str | None = None
     """The OIDC provider that people may sign in by, exactly as it names itself."""
@@ -157,15 +155,25 @@ class Settings(BaseSettings):
     jwt_issuers: Names = ()
     """`ISSUER|AUDIENCE` or `ISSUER|AUDIENCE|JWKS_URL` entries: whose access tokens for which audience are believed."""
 
+    max_streams_per_caller: int = Field(default=2000, ge=0)
+    """Streams for notices that one key or user may have open in a process; 0: no limit."""
     session_idle_seconds: int = Field(default=24 * 3600, ge=60)
     """After so long without a request a client of the older revisions must initialize again."""
     catalog_ttl_seconds: int = Field(default=300, ge=1)
     """How long a client may keep a list, and how often a server's offer is read again."""
 
     @field_validator(
-        "trusted_proxies", "allowed_hosts", "egress_allow", "call_limits", "size_limits", "concurrency_limits",
-        "workspace_images", "oidc_roles", "jwt_issuers", mode="before",
-    )  # fmt: skip
+        "trusted_proxies",
+        "allowed_hosts",
+        "egress_allow",
+        "call_limits",
+        "size_limits",
+        "concurrency_limits",
+        "workspace_images",
+        "oidc_roles",
+        "jwt_issuers",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

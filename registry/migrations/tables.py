@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from registry.access import models as access
+from registry.accounts import models as accounts
 from registry.approvals import models as approvals
 from registry.audit import models as audit
 from registry.budgets import models as budgets
@@ -24,6 +25,7 @@ from registry.usage import models as usage
 from registry.workspaces import models as workspaces
 
 MODULES = (
+    accounts,
     access,
     approvals,
     audit,

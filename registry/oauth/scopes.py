@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 
-from registry.identity.permissions import AGENT, PERMISSIONS
-from registry.identity.principal import OPERATE
+from registry.identity.permissions import AGENT, OPERATOR, PERMISSIONS
 from registry.oauth.errors import OAuthRefused
 
-_NEVER = frozenset({OPERATE, "keys:manage", "users:manage"})
+_NEVER = OPERATOR | {"keys:manage", "users:manage"}
 # The first is for people alone; with the others a client could make itself an access that outlives its grant.
 
 SCOPES: dict[str, str] = {name: words for name, words in PERMISSIONS.items() if name not in _NEVER}

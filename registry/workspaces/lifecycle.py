@@ -40,6 +40,8 @@ P = TypeVar("P", bound=asyncio.Protocol)
 
 WAKE_SECONDS = 30.0
 """How long a call waits for its workspace to start."""
+AT_ONCE = 6
+"""Containers that one process starts or stops at the same time; the others of a burst wait their turn."""
 FIRST_RETRY = timedelta(seconds=5)
 LAST_RETRY = timedelta(minutes=5)
 STARTING_MINUTES = 1 / 60
@@ -58,6 +60,7 @@ class Lifecycle:
         self._engine = engine
         self._clock = clock
         self._locks: dict[int, asyncio.Lock] = {}
+        self._turns = asyncio.Semaphore(AT_ONCE)
         self._awake: dict[int, str] = {}
         """Containers that ran when this process last looked. A stale one is found out by connecting."""
         self._calls: dict[int, int] = {}
@@ -106,7 +109,7 @@ class Lifecycle:
             WorkspaceRuntimeError: what the engine could not do; it is in the workspace's record, except
                 `EngineUnavailable`, which says nothing about the workspace.
         """
-        async with self._locks.setdefault(workspace_id, asyncio.Lock()):
+        async with self._locks.setdefault(workspace_id, asyncio.Lock()), self._turns:
             workspace, wanted = await self._wanted(workspace_id)
             if workspace is None:
                 return
@@ -144,8 +147,8 @@ class Lifecycle:
         self._awake.pop(workspace.id, None)
         if found is not None and found.state in (State.RUNNING, State.PAUSED):
             await self._engine.runtime.stop(found.id)
-            await self._event(workspace.id, "stopped", "the container was stopped")
-        if workspace.container_status != "stopped":
+            await self._note(workspace.id, ("stopped", "the container was stopped"), container_status="stopped")
+        elif workspace.container_status != "stopped":
             await self._note(workspace.id, container_status="stopped")
 
     async def _run(self, workspace: Workspace, found: Container | None) -> None:
@@ -163,7 +166,7 @@ class Lifecycle:
                 found = await runtime.inspect(found.id)
             fresh = found.state is not State.RUNNING
             if fresh and found.state is State.EXITED and workspace.container_status == "running":
-                await self._event(workspace.id, "exited", _how_it_ended(found))
+                await self._note(workspace.id, ("exited", _how_it_ended(found)))
             started = await runtime.start(found.id)
         except EngineUnavailable:
             raise
@@ -205,8 +208,10 @@ class Lifecycle:
             return await runtime.create(spec)
 
     async def _running(self, workspace: Workspace, started: Container, *, fresh: bool) -> None:
+        message = "the container was started" if fresh else "the running container was adopted"
         await self._note(
             workspace.id,
+            ("started" if fresh else "adopted", message),
             container_status="running",
             container_id=started.id,
             started_at=started.started_at,
@@ -214,19 +219,17 @@ class Lifecycle:
             failures=0,
             retry_at=None,
         )
-        message = "the container was started" if fresh else "the running container was adopted"
-        await self._event(workspace.id, "started" if fresh else "adopted", message)
 
     async def _failed(self, workspace: Workspace, error: WorkspaceRuntimeError) -> None:
         pause = min(LAST_RETRY, FIRST_RETRY * 2 ** min(workspace.failures, 10))
         await self._note(
             workspace.id,
+            ("failed", error.message),
             container_status="failed",
             problem=error.message,
             failures=workspace.failures + 1,
             retry_at=self._clock.now() + pause,
         )
-        await self._event(workspace.id, "failed", error.message)
 
     # -- for calls
 
@@ -310,15 +313,14 @@ class Lifecycle:
 
     # -- records
 
-    async def _note(self, workspace_id: int, **fields: Any) -> None:
+    async def _note(self, workspace_id: int, happened: tuple[str, str] | None = None, **fields: Any) -> None:
+        """Write down what was seen, and what happened: its kind, and a sentence."""
         async with self._database.transaction() as session:
             workspace = await session.get_one(Workspace, workspace_id)
             for name, value in fields.items():
                 setattr(workspace, name, value)
-
-    async def _event(self, workspace_id: int, kind: str, message: str) -> None:
-        async with self._database.transaction() as session:
-            session.add(_event(workspace_id, self._clock.now(), kind, message))
+            if happened is not None:
+                session.add(_event(workspace_id, self._clock.now(), *happened))
 
 
 def _event(workspace_id: int, at: datetime, kind: str, message: str) -> WorkspaceEvent:

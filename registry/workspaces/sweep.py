@@ -24,7 +24,7 @@ from registry.core.leases import Lease
 from registry.workspaces import queries
 from registry.workspaces.engine import ContainerEngine
 from registry.workspaces.lifecycle import Lifecycle
-from registry.workspaces.models import Workspace, WorkspaceEvent
+from registry.workspaces.models import Workspace
 from registry.workspaces.names import server_id_of
 from workspace_runtime.keeper import Finding, Keeper
 from workspace_runtime.runtime import (
@@ -171,21 +171,19 @@ class Sweep:
 
     async def _live(self) -> dict[int, Workspace]:
         """The workspaces that are not deleted, with those put to sleep that nobody uses or may use."""
-        now = self._clock.now()
-        async with self._database.transaction() as session:
+        async with self._database.reading() as session:
             rows = await queries.live(session)
             inactive = await queries.owners_inactive(session)
-            for row in rows:
-                why = None
-                if row.status != "active":
-                    continue
-                if row.user_id in inactive:
-                    why = "its owner was deactivated"
-                elif self._idle and row.container_status == "running" and now - row.used_at >= self._idle:
-                    why = f"nobody called it for {self._idle.total_seconds():.0f} s"
-                if why is not None:
-                    row.status = "inactive"
-                    session.add(WorkspaceEvent(workspace_id=row.id, at=now, kind="sleep", message=why))
+        now = self._clock.now()
+        for row in rows:
+            why = None
+            if row.status == "active" and row.user_id in inactive:
+                why = "its owner was deactivated"
+            elif self._idle and row.container_status == "running" and now - row.used_at >= self._idle:
+                why = f"nobody called it for {self._idle.total_seconds():.0f} s"
+            if why is not None and row.status == "active":
+                await self._lifecycle.sleep(row.id, why)
+                row.status = "inactive"
         return {row.id: row for row in rows}
 
     def _compare(self, workspace: Workspace, container: Container | None) -> None:

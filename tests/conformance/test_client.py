@@ -21,6 +21,7 @@ AT_ONCE = 3
 """Most of a scenario is the start of two programs."""
 
 
+@pytest.mark.requirement("legacy-http.client-resumes", "schema.dialect-passes")
 @pytest.mark.parametrize("revision", list(CLIENT))
 async def test_the_gateway_passes_as_a_client(suite: Suite, gateway: RunningGateway, revision: str) -> None:
     command = shlex.join([sys.executable, "-m", "tests.conformance.client"])

@@ -46,6 +46,7 @@ def test_a_server_of_one_era_refuses_the_other(server: GetServer, era: str, vers
     assert (answer.status, "nsupported protocol version" in answer.text) == (400, True)
 
 
+@pytest.mark.requirement("version.era-detected")
 @pytest.mark.parametrize("era", ["legacy", "modern"])
 @pytest.mark.parametrize("revision", [LEGACY, MODERN])
 async def test_the_gateway_passes(

@@ -53,10 +53,15 @@ class Claude:
 
 @pytest.fixture
 def claude(npm_package: Callable[[str], NpmPackage], tmp_path: Path) -> Claude:
+    return at_home(npm_package("@anthropic-ai/claude-code"), tmp_path)
+
+
+def at_home(package: NpmPackage, tmp_path: Path) -> Claude:
+    """The installed program, with its home and folder in `tmp_path`."""
     programs = tmp_path / "programs"
     programs.mkdir()
     script = programs / "claude"
-    script.write_text(f'#!/bin/sh\nexec {shlex.join(npm_package("@anthropic-ai/claude-code").command())} "$@"\n')
+    script.write_text(f'#!/bin/sh\nexec {shlex.join(package.command())} "$@"\n')
     script.chmod(0o755)
     home = tmp_path / "home"
     home.mkdir()

@@ -225,6 +225,7 @@ def servers_below(gateway: RunningGateway) -> list[int]:
     return [pid for pid in descendants(gateway.pid) if b"server-everything" in command_line(pid)]
 
 
+@pytest.mark.requirement("stdio.shutdown")
 def test_the_end_of_the_gateway_is_the_end_of_its_children(everything_package: NpmPackage, tmp_path: Path) -> None:
     with RunningGateway(tmp_path / "data") as gateway:
         for name in ("one", "two"):

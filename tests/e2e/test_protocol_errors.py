@@ -89,6 +89,7 @@ class TestCredentials:
     def test_a_foreign_origin_is_refused(self, agent: Modern) -> None:
         assert agent.send("tools/list", Origin="http://elsewhere.example").status == 403
 
+    @pytest.mark.requirement("http.host")
     def test_a_foreign_host_is_refused(self, agent: Modern) -> None:
         assert agent.send("tools/list", Host="elsewhere.example").status in (400, 403, 421)
 
@@ -100,6 +101,7 @@ class TestPermission:
         assert sorted(Legacy(furnished.mcp, narrowed).listed("tools")) == expected
         assert Modern(furnished.server_mcp(NOTES), narrowed).call("add", a=1, b=1) == "2"
 
+    @pytest.mark.requirement("tools.access-control")
     def test_nor_callable_and_looks_like_an_unknown_one(self, furnished: Furnished, narrowed: str) -> None:
         asked = {"name": f"{EVERYTHING}__echo", "arguments": {"message": "no"}}
         unknown = {"name": f"{EVERYTHING}__nothing", "arguments": {"message": "no"}}

@@ -169,6 +169,7 @@ def test_a_killed_http_server_costs_the_others_nothing_and_comes_back(own: Furni
         own.notes.child.stop()
 
 
+@pytest.mark.requirement("stdio.restart")
 def test_a_killed_stdio_server_costs_the_others_nothing_and_is_started_again(own: Furnished, tmp_path: Path) -> None:
     agent = own.agent()
     assert agent.call(f"{EVERYTHING}__echo", message="before") == "Echo: before"

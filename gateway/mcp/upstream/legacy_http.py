@@ -108,7 +108,7 @@ class LegacyHttpUpstream:
         if session is None or self._server_id not in session.upstream_ids:
             return
         body = envelope.notification(outgoing.method, outgoing.params)
-        await self._post(session.upstream_ids[self._server_id], body)
+        self._later(self._post(session.upstream_ids[self._server_id], body))
 
     async def introduce(self, principal: Principal, capabilities: bytes) -> Message:
         """Open the session for this principal's modern requests; gives the server's `initialize` answer."""
@@ -184,7 +184,7 @@ class LegacyHttpUpstream:
             # Clients that share a session may use the same id at the same time.
             identifier = b"%d" % next(self._ids)
             params = translate.unstamp(params)
-            rewrite = translate.to_modern(outgoing.method, outgoing.id)
+            rewrite = _for_modern(outgoing)
             if outgoing.log_level is not None:
                 await self._set_level(outgoing, session_id)
         body = envelope.request(identifier, outgoing.method, params)
@@ -252,7 +252,7 @@ class LegacyHttpUpstream:
             # Nobody else knows of the stream any more.
             await self._leave(parked.reading, answered=False)
             raise
-        return self._reading_answer(parked.reading, outgoing, translate.to_modern(outgoing.method, outgoing.id))
+        return self._reading_answer(parked.reading, outgoing, _for_modern(outgoing))
 
     def _reading_answer(self, reading: Reading, outgoing: Outgoing, rewrite: translate.Rewrite | None) -> Answer:
         answer = Answer()
@@ -546,3 +546,7 @@ def _negotiated(message: Message) -> str | None:
     with suppress(*UNREADABLE):
         return msgspec.json.decode(message.result, type=_Negotiated).protocolVersion
     return None
+
+
+def _for_modern(outgoing: Outgoing) -> translate.Rewrite:
+    return translate.to_modern(outgoing.method, outgoing.id, outgoing.capabilities)

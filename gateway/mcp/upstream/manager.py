@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.mcp.upstream.concurrency import Concurrency
 from gateway.mcp.upstream.guard import Guard
 from gateway.mcp.upstream.legacy_http import LegacyHttpUpstream
 from gateway.mcp.upstream.modern_http import ModernHttpUpstream
 from gateway.mcp.upstream.openapi import OpenApiUpstream
-from gateway.mcp.upstream.port import Upstream
+from gateway.mcp.upstream.port import NotSent, Upstream
 from gateway.mcp.upstream.sse import SseUpstream
 from gateway.mcp.upstream.stdio import StdioUpstream
 from gateway.mcp.upstream.workspace import WorkspaceDoor, WorkspaceUpstream
+from registry.core.errors import GatehouseError
 
 if TYPE_CHECKING:
     from gateway.mcp.session import LegacySession
     from registry.core.clock import Clock
     from registry.core.egress import Egress
+    from registry.identity.principal import Principal
     from registry.servers.circuit import Circuit
     from registry.servers.connection import Connection
+
+
+MOST_PERSONAL = 10_000
+"""Upstreams of single people that are kept at most."""
+LISTENING = "listening"
+"""Holder of the upstreams that only listen for changes."""
 
 
 @dataclass(slots=True)
@@ -32,10 +40,33 @@ class _Made:
     guard: Guard
 
 
+class Credentials(Protocol):
+    """The accounts with which requests go to servers: `registry.accounts.service`."""
+
+    def concerns(self, server_id: str) -> bool:
+        """Whether requests to this server take an account along."""
+        ...
+
+    async def headers(self, server_id: str, user_id: str | None) -> tuple[tuple[str, str], ...]:
+        """The headers of this person's requests. Raises `GatehouseError` where there are none to be had."""
+        ...
+
+    async def headers_for_looking(self, server_id: str) -> tuple[tuple[str, str], ...]:
+        """The headers of the gateway's own requests."""
+        ...
+
+
+@dataclass(slots=True)
+class _Personal:
+    connection: Connection
+    upstream: Upstream
+
+
 class Upstreams:
-    """Makes and keeps upstreams.
+    """Makes and keeps upstreams: one for each server, and one for each person at servers that take an account along.
 
     Args:
+        credentials: who goes to which server with which account.
         stdio_user: see `Child.start`.
         concurrency: how many calls may be under way at a server.
         workspaces: opens workspaces; without it there are none.
@@ -45,6 +76,7 @@ class Upstreams:
         self,
         egress: Egress,
         clock: Clock,
+        credentials: Credentials,
         *,
         stdio_user: str,
         concurrency: Concurrency | None = None,
@@ -56,12 +88,56 @@ class Upstreams:
         self._concurrency = concurrency or Concurrency()
         self._local: dict[str, Upstream] = {}
         self._stdio_user = stdio_user
+        self._credentials = credentials
         self._made: dict[str, _Made] = {}
+        self._personal: dict[tuple[str, str], _Personal] = {}
+        self._holders: dict[str, str] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     def add_local(self, server_id: str, upstream: Upstream) -> None:
         """Answer for a server of every organisation in process."""
         self._local[server_id] = upstream
+
+    async def of(self, connection: Connection, principal: Principal) -> Upstream:
+        """The upstream of a server for this caller. Raises `NotSent` where the caller has no account there."""
+        if not self._credentials.concerns(connection.server_id):
+            return self.get(connection)
+        holder = principal.user_id or ""
+        try:
+            headers = await self._credentials.headers(connection.server_id, principal.user_id)
+        except GatehouseError as error:
+            raise NotSent(connection.slug, error.message) from None
+        if len(self._holders) >= MOST_PERSONAL:
+            self._holders.clear()
+        self._holders[principal.subject] = holder
+        return self._with_account(connection, headers, holder)
+
+    async def for_looking(self, connection: Connection) -> Connection:
+        """How the gateway itself reaches a server."""
+        if not self._credentials.concerns(connection.server_id):
+            return connection
+        return _with(connection, await self._credentials.headers_for_looking(connection.server_id))
+
+    async def listening(self, connection: Connection) -> Upstream:
+        """The upstream that the gateway listens to a server with."""
+        if not self._credentials.concerns(connection.server_id):
+            return self.get(connection)
+        headers = await self._credentials.headers_for_looking(connection.server_id)
+        return self._with_account(connection, headers, LISTENING)
+
+    def _with_account(self, connection: Connection, headers: tuple[tuple[str, str], ...], holder: str) -> Upstream:
+        """An upstream of its own for each account: sessions and connections of two are never mixed."""
+        reached, key = _with(connection, headers), (connection.server_id, holder)
+        found = self._personal.get(key)
+        if found is not None and found.connection == reached:
+            return found.upstream
+        if found is not None:
+            self._retire(found.upstream)
+        elif len(self._personal) >= MOST_PERSONAL:
+            self._retire(self._personal.pop(next(iter(self._personal))).upstream)
+        upstream = self.make(reached)
+        self._personal[key] = _Personal(reached, upstream)
+        return upstream
 
     def get(self, connection: Connection) -> Upstream:
         """The upstream of a server; made anew when how it is reached has changed."""
@@ -127,14 +203,17 @@ class Upstreams:
 
     def end_sessions(self, session: LegacySession) -> None:
         """A client's session is over: tell the servers that have one for it."""
+        holder = self._holders.get(session.subject, "")
         for server_id, session_id in session.upstream_ids.items():
-            made = self._made.get(server_id)
+            made = self._personal.get((server_id, holder)) or self._made.get(server_id)
             if made is not None and isinstance(made.upstream, LegacyHttpUpstream) and session_id is not None:
                 self._later(made.upstream.end_session(session_id))
 
     def keep_only(self, server_ids: set[str]) -> None:
         for server_id in [known for known in self._made if known not in server_ids]:
             self._retire(self._made.pop(server_id).upstream)
+        for key in [known for known in self._personal if known[0] not in server_ids]:
+            self._retire(self._personal.pop(key).upstream)
 
     async def close(self) -> None:
         self.keep_only(set())
@@ -147,3 +226,10 @@ class Upstreams:
         task = asyncio.ensure_future(work)
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+
+def _with(connection: Connection, headers: tuple[tuple[str, str], ...]) -> Connection:
+    """The connection with these headers in the place of its own of the same names."""
+    names = {name.lower() for name, _ in headers}
+    kept = tuple(pair for pair in connection.headers if pair[0].lower() not in names)
+    return replace(connection, headers=kept + headers)

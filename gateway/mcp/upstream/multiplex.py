@@ -168,8 +168,7 @@ class Multiplex:
         return answer
 
     async def notify(self, outgoing: Outgoing) -> None:
-        with suppress(UpstreamFailure):
-            await self._line.write(envelope.notification(outgoing.method, outgoing.params), None)
+        self._later(self._line.write(envelope.notification(outgoing.method, outgoing.params), None))
 
     def heard(self, text: bytes) -> None:
         """Take a message from the server. What is no message, or nobody's answer, is dropped."""
@@ -277,9 +276,7 @@ class Multiplex:
     def _rewrite(self, outgoing: Outgoing) -> translate.Rewrite:
         if outgoing.modern == self.modern:
             return translate.with_id(outgoing.id)
-        return (
-            translate.to_modern(outgoing.method, outgoing.id) if outgoing.modern else translate.to_legacy(outgoing.id)
-        )
+        return _for_modern(outgoing) if outgoing.modern else translate.to_legacy(outgoing.id)
 
     async def _stream(
         self, first: Message, pending: _Pending, identifier: bytes, answer: Answer, outgoing: Outgoing
@@ -369,3 +366,7 @@ def _token(params: Params) -> bytes | None:
         return None
     token = decode_params(params["_meta"]).get("progressToken")
     return None if token is None else bytes(token)
+
+
+def _for_modern(outgoing: Outgoing) -> translate.Rewrite:
+    return translate.to_modern(outgoing.method, outgoing.id, outgoing.capabilities)

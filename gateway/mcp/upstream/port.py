@@ -156,7 +156,7 @@ class Upstream(Protocol):
         ...
 
     async def notify(self, outgoing: Outgoing) -> None:
-        """Pass on a client's notification, where the server is listening for it."""
+        """Pass on a client's notification, where the server is listening for it. Nobody waits until it has arrived."""
         ...
 
     def listen(self, resources: frozenset[str], tasks: frozenset[str] = frozenset()) -> AsyncIterator[Message] | None:

@@ -78,7 +78,7 @@ class Prober:
         began = self._clock.monotonic()
         try:
             async with asyncio.timeout(within):
-                offer = await self._look(connection)
+                offer = await self._look(await self._upstreams.for_looking(connection))
         except TimeoutError:
             return _unreachable(f"it did not answer within {within:g} s")
         except ProtocolError as error:

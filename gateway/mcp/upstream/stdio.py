@@ -95,7 +95,11 @@ class StdioUpstream:
             task.add_done_callback(self._closing.discard)
 
     async def notify(self, outgoing: Outgoing) -> None:
-        if self._ready and not self._multiplex.modern:
+        capabilities = translate.legacy_capabilities(outgoing.capabilities)
+        child = self._own.get((outgoing.principal.subject, capabilities))
+        if child is not None:
+            await child.notify(outgoing)
+        elif self._ready and not self._multiplex.modern and capabilities == self._capabilities:
             await self._multiplex.notify(outgoing)
 
     def listen(self, resources: frozenset[str], tasks: frozenset[str] = frozenset()) -> AsyncIterator[Message]:

@@ -8,7 +8,7 @@ from alembic import op
 from registry.core.db import JSONDict, UTCDateTime
 
 revision = "0080"
-down_revision = "0072"
+down_revision = "0073"
 
 
 def upgrade() -> None:

@@ -108,7 +108,7 @@ async def test_of_two_hundred_calls_over_two_gateways_fifty_reach_the_server(
     refused = [answer for answer in answers if "error" in answer]
     assert {answer["error"]["code"] for answer in refused} == {EXCEEDED}
     assert len(answers) - len(refused) == len(upstream.received) == 50
-    account = await _ledger_when(database_url, lambda account: account.reserved == 0, 10)
+    account = await _ledger_when(database_url, lambda account: account.reserved == 0, 60)
     assert (account.spent, account.reserved) == (50, 0)
 
 

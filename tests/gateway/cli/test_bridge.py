@@ -225,6 +225,7 @@ async def test_requests_run_side_by_side(fake: FakeGateway) -> None:
         assert {(await pipe.get())["id"], (await pipe.get())["id"]} == {1, 2}
 
 
+@pytest.mark.requirement("stdio.one-line")
 async def test_a_pretty_answer_becomes_one_line(fake: FakeGateway) -> None:
     fake.script = scripted(
         lambda message: (
@@ -246,6 +247,7 @@ async def test_a_pretty_answer_becomes_one_line(fake: FakeGateway) -> None:
         assert b'"n": 1e2' in line
 
 
+@pytest.mark.requirement("stdio.cancel")
 async def test_cancelling_a_modern_request_closes_its_stream(fake: FakeGateway) -> None:
     closed = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -271,6 +273,7 @@ async def test_cancelling_a_modern_request_closes_its_stream(fake: FakeGateway) 
     assert len(fake.requests("POST")) == 1
 
 
+@pytest.mark.requirement("stdio.cancel")
 async def test_cancelling_a_legacy_request_is_posted_and_silences_it(fake: FakeGateway) -> None:
     cancelled = asyncio.Event()
 

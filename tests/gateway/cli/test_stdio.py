@@ -34,6 +34,7 @@ async def _name(context: Any, params: ElicitRequestParams) -> ElicitResult:
     return ElicitResult(action="accept", content={"name": "Ann"})
 
 
+@pytest.mark.requirement("stdio.nothing-else")
 @pytest.mark.parametrize("mode", ["legacy", "2026-07-28", "auto"])
 async def test_the_sdks_client_in_each_era(fake: FakeGateway, data_dir: Path, mode: Any) -> None:
     environment = {"GATEHOUSE_URL": fake.url, "GATEHOUSE_DATA_DIR": str(data_dir), "PYTHONPATH": str(ROOT)}
@@ -56,6 +57,7 @@ async def test_the_sdks_client_in_each_era(fake: FakeGateway, data_dir: Path, mo
     assert len(fake.requests("DELETE")) == (1 if mode == "legacy" else 0)
 
 
+@pytest.mark.requirement("stdio.exit")
 def test_input_that_ends_is_answered_first(fake: FakeGateway) -> None:
     process = started()
     asked = line(modern(1, "tools/call", name="count", arguments={"to": 1})) + line(modern(2, "tools/list")).rstrip()

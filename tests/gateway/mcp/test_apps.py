@@ -42,6 +42,7 @@ async def read(client: Client, uri: str) -> str:
     return str(json.loads(result["contents"][0]["text"])["uri"])
 
 
+@pytest.mark.requirement("apps.page-of-its-server", "apps.scheme")
 @pytest.mark.parametrize("era", ERAS)
 async def test_a_page_that_two_servers_have_is_each_ones_own(door: Door, era: str) -> None:
     offer = {"tools": [tool("draw", **shown(PAGE))], "resources": [page(PAGE)]}
@@ -136,6 +137,7 @@ def test_a_legacy_server_hears_of_apps_and_of_no_other_extension() -> None:
     assert told(**{"io.modelcontextprotocol/tasks": {}}) == {"roots": {}}
 
 
+@pytest.mark.requirement("apps.capability-passes")
 async def test_that_a_client_shows_apps_reaches_a_legacy_server(door: Door) -> None:
     async with faulty({"good": good}) as server:
         await door.register("old", server.url)

@@ -79,9 +79,10 @@ async def cancelled_calls(door: Door, client: str, server: str, turns: int, at_o
         assert outcome(await speaker.call("slow__good").done()) == "done"
 
 
+@pytest.mark.requirement("cancel.nothing-left")
 @pytest.mark.parametrize(("client", "server"), PAIRS)
 async def test_a_withdrawn_call_is_cancelled_at_its_server(door: Door, client: str, server: str) -> None:
-    await cancelled_calls(door, client, server, turns=3, at_once=20)
+    await cancelled_calls(door, client, server, turns=4, at_once=50)
 
 
 @pytest.mark.long
@@ -119,6 +120,7 @@ async def test_a_session_that_ends_takes_its_calls_with_it(door: Door) -> None:
         await nothing_left(door, slow)
 
 
+@pytest.mark.requirement("cancel.own-requests-only")
 async def test_nobody_cancels_the_calls_of_another_session(door: Door) -> None:
     async with faulty(TOOLS) as slow:
         await door.register("slow", slow.url, deadlines=PATIENT)

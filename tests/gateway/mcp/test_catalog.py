@@ -115,6 +115,7 @@ def find(uri: str, *offers: Any) -> tuple[str, str] | None:
     return None if found is None else (found[0].slug, found[1])
 
 
+@pytest.mark.requirement("resources.uri-validated")
 def test_a_resource_is_routed_by_its_listing_its_prefix_or_its_template() -> None:
     a = offer("a", resource=["file:///both", "file:///only"], template=["db://{table}/rows/{id}"])
     b = offer("b", resource=["file:///both"], template=["web://{+url}"])

@@ -106,6 +106,7 @@ def nested(depth: int) -> bytes:
     return HEAD + b'{"a":' + b"[" * (depth - 2) + b"]" * (depth - 2) + b"}}"
 
 
+@pytest.mark.requirement("jsonrpc.depth")
 def test_depth_is_limited_and_brackets_in_texts_are_no_depth() -> None:
     envelope.parse(nested(envelope.MAX_DEPTH))
     envelope.parse(HEAD + b'{"text":"' + b"[{" * 500 + b'\\"' + b"[" * 500 + b'\\\\"}}')

@@ -103,6 +103,7 @@ async def nothing_left(door: Door, server: Faulty) -> None:
         await asyncio.wait(set(waiting))
 
 
+@pytest.mark.requirement("transport.timeouts")
 @pytest.mark.parametrize(("client", "server"), PAIRS)
 async def test_every_fault_is_a_typed_outcome_by_its_deadline(door: Door, client: str, server: str) -> None:
     chosen = {name: fault for name, fault in FAULTS.items() if name not in GREEDY}

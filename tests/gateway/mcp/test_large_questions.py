@@ -58,6 +58,7 @@ TOOLS = {
 }
 
 
+@pytest.mark.requirement("mrtr.large-questions")
 @pytest.mark.parametrize("name", ["mark_first", "mark_last", "state_first"])
 async def test_a_large_question_is_sealed_and_its_answer_reaches_the_server(door: Door, name: str) -> None:
     async with faulty(TOOLS, modern=True) as server:

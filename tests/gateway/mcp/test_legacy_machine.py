@@ -1,7 +1,8 @@
 """Legacy sessions and their streams under any order of events: each is its owner's, and ended ones stay ended.
 
-A state machine opens, uses, cancels and ends sessions of two principals against a whole application. Whatever it does,
-an answer comes in time, none is a server error, and what was ended or is another's is not found.
+A state machine opens, uses, cancels and ends sessions of two principals against a whole application, beside modern
+clients and those of HTTP+SSE. Whatever it does, an answer comes in time, none is a server error, what was ended or is
+another's is not found, and the streams of a session end with it and no others.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class LegacySessionMachine(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.stack = AsyncExitStack()
         self.ended: set[str] = set()
+        self.streams_of: dict[str, list[Exchange]] = {}
         # Apart from the id that other requests have: one id is one request while it lasts.
         self.number = 1000
 
@@ -148,7 +150,26 @@ class LegacySessionMachine(RuleBasedStateMachine):
             return multiple()
         self.runner.run(exchange.until(b"\n\n"))
         assert exchange.status == 200
+        self.streams_of.setdefault(session[1], []).append(exchange)
         return exchange
+
+    @rule(target=streams, owner=st.integers(0, 1))
+    def subscribe(self, owner: int) -> Exchange:
+        wanted = {"notifications": {"toolsListChanged": True}}
+        exchange = self.ask(Speaker(self.door, "/mcp", self.keys[owner]), "request", "subscriptions/listen", wanted)
+        self.runner.run(exchange.until(b"acknowledged"))
+        return exchange
+
+    @rule(target=streams, owner=st.integers(0, 1))
+    def open_over_sse(self, owner: int) -> Exchange:
+        exchange = self.ask(Speaker(self.door, "/sse", self.keys[owner]), "send", "GET")
+        self.runner.run(exchange.until(b"session_id="))
+        return exchange
+
+    @rule(owner=st.integers(0, 1), tool=st.sampled_from(["good", "good_events"]))
+    def call_as_modern(self, owner: int, tool: str) -> None:
+        answer = self.finish(self.ask(Speaker(self.door, "/mcp", self.keys[owner]), "call", f"slow__{tool}"))
+        assert outcome(answer) == "done"
 
     @rule(stream=streams)
     def leave(self, stream: Exchange) -> None:
@@ -160,6 +181,10 @@ class LegacySessionMachine(RuleBasedStateMachine):
         answer = self.finish(self.ask(self.speaker(*session), "send", "DELETE"))
         assert answer.status == (404 if session[1] in self.ended else 204)
         self.ended.add(session[1])
+        for stream in self.streams_of.pop(session[1], []):
+            self.finish(stream)
+        for others in self.streams_of.values():
+            assert all(not stream.task.done() or stream._gone.is_set() for stream in others)
 
 
 TestLegacySessions = LegacySessionMachine.TestCase

@@ -68,6 +68,7 @@ async def test_a_call_that_was_sent_is_unknown_at_its_deadline(door: Door, era: 
         await nothing_left(door, server)
 
 
+@pytest.mark.requirement("stdio.probe")
 async def test_a_program_that_does_not_shake_hands_was_sent_nothing(gateway: Running, tmp_path: Path) -> None:
     program = tmp_path / "mute.py"
     # It answers the first visit, in which its tools are read, and is mute ever after.

@@ -270,6 +270,7 @@ async def test_names_that_look_like_anothers_are_told(door: Door) -> None:
         assert any("too long for clients" in warning for warning in warnings)
 
 
+@pytest.mark.requirement("schema.bounded")
 async def test_schemas_out_of_bounds_are_not_offered_and_do_not_hold_up(door: Door) -> None:
     deep: dict[str, Any] = {"type": "object"}
     for _ in range(MAX_DEPTH):
@@ -288,6 +289,7 @@ async def test_schemas_out_of_bounds_are_not_offered_and_do_not_hold_up(door: Do
         await client.call("echo__regex", {"x": "a" * 60 + "!"})
 
 
+@pytest.mark.requirement("schema.no-network-refs")
 async def test_no_reference_in_a_schema_is_ever_followed(door: Door) -> None:
     async with canary() as listener:
         schema = {"type": "object", "properties": {"x": {"$ref": listener.url + "schema.json"}}}

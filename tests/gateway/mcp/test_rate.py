@@ -79,6 +79,7 @@ def test_each_principal_has_a_limit_of_its_own(clock: SettableClock) -> None:
     policy.admit(attempt())
 
 
+@pytest.mark.requirement("tools.rate-limited")
 def test_servers_and_tools_have_limits_by_their_names(clock: SettableClock) -> None:
     policy = RatePolicy(MemoryBuckets(clock), 0, parse_call_limits(["files=3", "files__write = 1"]))
     policy.admit(attempt("files__write"))

@@ -118,6 +118,7 @@ async def test_what_the_store_holds_opens_nothing(house: House) -> None:
 # -- what it costs
 
 
+@pytest.mark.requirement("legacy-http.abandoned")
 async def test_abandoned_sessions_cost_nothing_and_used_ones_are_bounded(house: House) -> None:
     process = house.process()
     for _ in range(100_000):

@@ -131,6 +131,7 @@ async def test_the_typescript_sdks_client(
     assert said["sum"] == {"result": 42}
 
 
+@pytest.mark.requirement("sse.endpoint-first", "sse.answers-on-stream")
 async def test_every_answer_comes_on_the_stream(gateway: Running, notes: dict[str, Any]) -> None:
     async with raw(gateway) as client:
         assert (await client.initialize())["result"]["protocolVersion"] == "2024-11-05"

@@ -85,6 +85,7 @@ def test_an_altered_request_state_is_refused() -> None:
             opened(states, altered)
 
 
+@pytest.mark.requirement("mrtr.state-expires")
 def test_an_old_request_state_is_refused() -> None:
     clock = SettableClock()
     states = RequestStates(Sealer(MASTER, "states"), clock)

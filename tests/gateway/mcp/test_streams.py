@@ -25,6 +25,7 @@ async def ended(exchange: Exchange) -> Exchange:
     return await asyncio.wait_for(exchange.done(), 30)
 
 
+@pytest.mark.requirement("legacy-http.delete-ends-streams")
 async def test_a_session_that_is_deleted_takes_its_streams_with_it(door: Door) -> None:
     deleted, other = [await Speaker.of(door, "legacy", "/mcp") for _ in range(2)]
     before = tasks()
@@ -44,15 +45,15 @@ async def test_a_session_that_is_deleted_takes_its_streams_with_it(door: Door) -
 async def test_a_session_that_another_process_ends_takes_its_streams_with_it(door: Door) -> None:
     speaker = await Speaker.of(door, "legacy", "/mcp")
     stream = await begun(speaker.send("GET"))
-    (session,) = door.app.path._sessions.in_use()
-    door.app.path._sessions._forget(session, ended=True)
+    (session,) = door.app.path.sessions.in_use()
+    door.app.path.sessions._forget(session, ended=True)
     assert (await ended(stream)).ended
 
 
 async def test_a_session_with_an_open_stream_is_not_idle(door: Door) -> None:
     speaker = await Speaker.of(door, "legacy", "/mcp")
     stream = await begun(speaker.send("GET"))
-    sessions = door.app.path._sessions
+    sessions = door.app.path.sessions
     (session,) = sessions.in_use()
     for _ in range(2):
         session.expires = 0.0
@@ -72,6 +73,7 @@ async def narrow(tmp_path: Path):
         yield made
 
 
+@pytest.mark.requirement("subscriptions.bounded")
 async def test_a_caller_has_so_many_streams_and_no_more(narrow: Door) -> None:
     legacy, modern = [await Speaker.of(narrow, era, "/mcp") for era in ("legacy", "modern")]
     first, second = await begun(legacy.send("GET")), await begun(modern.request("subscriptions/listen", LISTEN))

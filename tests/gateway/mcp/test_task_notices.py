@@ -108,6 +108,7 @@ async def left(stream: Exchange) -> None:
     await asyncio.wait_for(stream.done(), 30)
 
 
+@pytest.mark.requirement("tasks.notifications", "tasks.agreed-ids")
 async def test_a_change_is_heard_by_the_id_that_the_client_knows(door: Door, server: Tasker) -> None:
     speaker = await Speaker.of(door, "modern", "/mcp")
     before = tasks()
@@ -135,6 +136,7 @@ async def test_a_change_is_heard_by_the_id_that_the_client_knows(door: Door, ser
     assert tasks() <= before
 
 
+@pytest.mark.requirement("tasks.of-their-caller", "tasks.unknown")
 async def test_nobody_elses_task_can_be_followed(door: Door, server: Tasker) -> None:
     owner = await Speaker.of(door, "modern", "/mcp")
     stranger = await Speaker.of(door, "modern", "/mcp", door.agent)
@@ -148,6 +150,7 @@ async def test_nobody_elses_task_can_be_followed(door: Door, server: Tasker) -> 
         assert answer["error"]["code"] == INVALID_PARAMS
 
 
+@pytest.mark.requirement("tasks.extension-required", "tasks.extension-required-to-listen", "version.extensions")
 async def test_a_client_without_the_extension_is_told_what_it_lacks(door: Door, server: Tasker) -> None:
     speaker = await Speaker.of(door, "modern", "/mcp")
     task = await begin(speaker)
@@ -185,6 +188,7 @@ async def test_a_line_that_breaks_is_opened_again(door: Door, server: Tasker, mo
     await left(stream)
 
 
+@pytest.mark.requirement("tasks.ids-lead-to-their-server", "tasks.routing-header")
 async def test_a_task_is_asked_after_and_changed_at_its_own_server(door: Door, server: Tasker) -> None:
     speaker = await Speaker.of(door, "modern", "/mcp")
     task = await begin(speaker)

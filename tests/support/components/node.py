@@ -19,6 +19,7 @@ from tests.support.components.missing import ComponentMissing, tried_once
 
 VERSIONS = {
     "@anthropic-ai/claude-code": "2.1.330",
+    "@modelcontextprotocol/client": "2.4.0",
     "@modelcontextprotocol/conformance": "0.2.0-alpha.12",
     "@modelcontextprotocol/inspector": "2.12.0",
     "@modelcontextprotocol/sdk": "1.32.2",

@@ -1,4 +1,4 @@
-"""The notes server as a program: `python -m tests.support.servers.notes_program --port P --era modern`.
+"""The notes server as a program: `python -m tests.support.servers.notes_program --port P --era modern`, or `--stdio`.
 
 A small MCP server on the Python SDK. It keeps no state, and its answers can be computed by hand. With `--era modern`
 it serves revision 2026-07-28 alone and refuses everything older, with `--era both` whatever the SDK serves. `notes`
@@ -83,9 +83,14 @@ def _version(scope: Scope) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--port", type=int, required=True)
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--port", type=int)
+    where.add_argument("--stdio", action="store_true", help="serve over pipes, whatever the SDK serves")
     parser.add_argument("--era", choices=("modern", "both"), default="both")
     options = parser.parse_args()
+    if options.stdio:
+        build().run("stdio")
+        return
     app: ASGIApp = build().streamable_http_app()
     if options.era == "modern":
         app = ModernOnly(app)

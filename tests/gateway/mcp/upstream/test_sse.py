@@ -58,6 +58,7 @@ async def answered(upstream: SseUpstream, outgoing: Outgoing) -> Any:
     return msgspec.json.decode((await upstream.request(outgoing)).body)
 
 
+@pytest.mark.requirement("sse.client")
 async def test_a_call_opens_a_session_of_its_principal(upstream: SseUpstream, server: SseServer) -> None:
     answer = await answered(upstream, call(name="t"))
     assert answer == {"jsonrpc": "2.0", "id": 7, "result": {"echo": {"name": "t"}}}
@@ -133,6 +134,7 @@ async def test_a_server_that_asks_for_something_is_told_that_it_is_not_offered(
     assert replies["r"]["error"]["code"] == protocol.METHOD_NOT_FOUND
 
 
+@pytest.mark.requirement("sse.own-origin")
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:1/messages", "//elsewhere.example/messages", "ftp://x/"])
 async def test_an_address_elsewhere_is_refused(upstream: SseUpstream, server: SseServer, endpoint: str) -> None:
     server.endpoint = endpoint

@@ -1,0 +1,1 @@
+"""Accounts at servers: the credentials with which the gateway goes there, its own or a person's."""

@@ -1,0 +1,432 @@
+"""Sets how servers are signed in to, connects people's accounts, and gives the headers that requests take along.
+
+What a caller showed to the gateway is never part of them. Tokens are kept for the issuer that gave them: when a
+server's settings name another, its accounts are over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+from urllib.parse import urlencode
+
+import msgspec
+import structlog
+from sqlalchemy import delete, select
+
+from registry.accounts.errors import AccountInvalid, AccountMissing, ConnectionFailed, LoginNotFound
+from registry.accounts.issuer import IssuerClient, Tokens
+from registry.accounts.models import AccountConnection, ServerAccount, ServerLogin
+from registry.audit.service import AuditService
+from registry.core.clock import Clock
+from registry.core.db import Database, Session
+from registry.core.errors import GatehouseError
+from registry.core.security import Digester, SealBroken, Sealer
+from registry.identity.principal import Principal
+from registry.servers.models import Server
+from registry.servers.service import ServerService
+
+log = structlog.get_logger(__name__)
+
+Kind = Literal["static", "client_credentials", "authorization_code"]
+Headers = tuple[tuple[str, str], ...]
+GATEWAY = "gateway"
+"""Holder of an account of the gateway's own."""
+WITHIN = timedelta(minutes=10)
+EARLY = timedelta(seconds=30)
+"""A token is renewed so long before its end."""
+FRESH_SECONDS = 1.0
+"""What was read of an account is believed for so long."""
+_MOST_READ = 10_000
+_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
+_VALUE = re.compile(r"[\x20-\x7e]{1,4096}")
+_RESERVED = frozenset({"host", "connection", "content-length", "transfer-encoding", "content-type", "accept", "cookie"})
+
+
+@dataclass(frozen=True, slots=True)
+class LoginSettings:
+    """What an administrator says of a server's login; what is left out of an OAuth login is found out."""
+
+    kind: Kind
+    issuer: str | None = None
+    client_id: str | None = None
+    client_secret: str | None = None
+    scope: str = ""
+
+
+class _Secret(msgspec.Struct):
+    """The sealed part of an account."""
+
+    headers: dict[str, str] = msgspec.field(default_factory=dict[str, str])
+    refresh_token: str | None = None
+
+
+class _Waiting(msgspec.Struct):
+    verifier: str
+    redirect_uri: str
+
+
+class AccountService:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        audit: AuditService,
+        servers: ServerService,
+        issuers: IssuerClient,
+        master: bytes,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._audit = audit
+        self._servers = servers
+        self._issuers = issuers
+        self._sealer = Sealer(master, "server-accounts")
+        self._states = Digester(master, "account-connections")
+        self._concerned: frozenset[str] = frozenset()
+        self._following: asyncio.Task[None] | None = None
+        self._read: dict[tuple[str, str], tuple[float, Headers]] = {}
+        self._renewing: dict[tuple[str, str], asyncio.Lock] = {}
+
+    # -- which servers are concerned
+
+    def concerns(self, server_id: str) -> bool:
+        """Whether requests to this server take an account along; known without waiting."""
+        return server_id in self._concerned
+
+    async def start(self) -> None:
+        """Know which servers are concerned from here on, whichever process changes that."""
+        await self._look()
+        self._following = asyncio.create_task(self._follow())
+
+    async def stop(self) -> None:
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
+
+    async def _follow(self) -> None:
+        while True:
+            await self._clock.sleep(FRESH_SECONDS)
+            try:
+                await self._look()
+            except GatehouseError as error:
+                # What was known before stays true until the database can be asked again.
+                log.warning("logins of servers could not be read", error=error.message)
+
+    async def _look(self) -> None:
+        statement = select(ServerLogin.server_id, Server.deleted_at).join(Server, Server.id == ServerLogin.server_id)
+        async with self._database.reading() as session:
+            rows = (await session.execute(statement)).all()
+        self._concerned = frozenset(row.server_id for row in rows if row.deleted_at is None)
+        if gone := [row.server_id for row in rows if row.deleted_at is not None]:
+            # Nobody needs the secrets of a server that was removed.
+            async with self._database.transaction() as session:
+                for record in (ServerAccount, AccountConnection, ServerLogin):
+                    await session.execute(delete(record).where(record.server_id.in_(gone)))
+
+    # -- how a server is signed in to
+
+    async def configure(
+        self, principal: Principal, server_id: str, wanted: LoginSettings, redirect_uri: str
+    ) -> ServerLogin:
+        """Set a server's login. Accounts of another kind or issuer are over.
+
+        Raises:
+            NotFound, Forbidden: no such server, or no permission to change it.
+            IssuerRefused: the issuer is not one that can be used.
+        """
+        async with self._database.reading() as session:
+            server = await self._changeable(session, principal, server_id)
+        login = ServerLogin(server_id=server.id, kind=wanted.kind, scope=wanted.scope, endpoints={}, issuer="")
+        login.client_id, secret = wanted.client_id or "", wanted.client_secret
+        if wanted.kind != "static":
+            login.issuer = wanted.issuer or await self._issuers.issuer_of(_url_of(server))
+            metadata = await self._issuers.metadata(login.issuer)
+            if wanted.kind == "authorization_code":
+                _require_pkce(metadata)
+            if not login.client_id:
+                login.client_id, secret = await self._issuers.register(metadata, redirect_uri)
+            names = ("authorization_endpoint", "token_endpoint", "token_endpoint_auth_methods_supported")
+            login.endpoints = {name: metadata[name] for name in names if name in metadata}
+            login.endpoints["names_itself"] = metadata.get("authorization_response_iss_parameter_supported") is True
+            login.endpoints["resource"] = _url_of(server)
+        place = f"login/{server.id}/{login.issuer}"
+        login.sealed_secret = self._sealer.seal(secret.encode(), place) if secret else None
+        login.updated_at = self._clock.now()
+        async with self._database.transaction() as session:
+            before = await session.get(ServerLogin, server.id)
+            if before is not None and (before.kind, before.issuer, before.client_id) != (
+                login.kind,
+                login.issuer,
+                login.client_id,
+            ):
+                await session.execute(delete(ServerAccount).where(ServerAccount.server_id == server.id))
+            await session.merge(login)
+            detail = {"kind": login.kind, "issuer": login.issuer}
+            await self._audit.record(session, principal, "logins.set", target=("server", server.id), detail=detail)
+        self._concerned |= {server.id}
+        self._read.clear()
+        return login
+
+    async def login(self, session: Session, principal: Principal, server_id: str) -> tuple[ServerLogin, bool]:
+        """A server's login, and whether the caller has an account there. Raises `NotFound`."""
+        server = await self._servers.get(session, principal, server_id)
+        found = await session.get(ServerLogin, server.id)
+        if found is None:
+            raise LoginNotFound
+        holder = GATEWAY if found.kind == "client_credentials" else principal.user_id or ""
+        account = await _account(session, server.id, holder)
+        return found, account is not None or found.kind == "client_credentials"
+
+    async def clear(self, session: Session, principal: Principal, server_id: str) -> None:
+        """Sign in no more; all accounts at the server are over. Raises `NotFound`."""
+        server = await self._changeable(session, principal, server_id)
+        await session.execute(delete(ServerAccount).where(ServerAccount.server_id == server.id))
+        await session.execute(delete(ServerLogin).where(ServerLogin.server_id == server.id))
+        await self._audit.record(session, principal, "logins.delete", target=("server", server.id))
+        self._read.clear()
+
+    async def _changeable(self, session: Session, principal: Principal, server_id: str) -> Server:
+        principal.require("mcp:servers:update")
+        server = await self._servers.get(session, principal, server_id)
+        if server.transport not in ("streamable-http", "sse", "openapi"):
+            raise AccountInvalid("Only a server that is reached over HTTP is signed in to.", field="server_id")
+        return server
+
+    # -- people's accounts
+
+    async def bring(self, session: Session, principal: Principal, server_id: str, headers: dict[str, str]) -> None:
+        """Keep the headers that a person brings for a server whose login is `static`."""
+        login, user_id = await self._personal(session, principal, server_id, "static")
+        for name, value in headers.items():
+            reserved = name.lower() in _RESERVED or name.lower().startswith(("mcp-", "proxy-", "sec-"))
+            if reserved or not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+                raise AccountInvalid("A header's name or value is not one that can be sent.", field="headers")
+        await self._store(session, login, user_id, _Secret(headers), None)
+        await self._audit.record(session, principal, "accounts.set", target=("server", login.server_id))
+
+    async def begin(self, principal: Principal, server_id: str, redirect_uri: str) -> str:
+        """Where a person goes to connect their account."""
+        async with self._database.reading() as session:
+            login, user_id = await self._personal(session, principal, server_id, "authorization_code")
+        state, verifier = secrets.token_urlsafe(32), secrets.token_urlsafe(48)
+        digest = self._states.digest(state)
+        now = self._clock.now()
+        sealed = self._sealer.seal(msgspec.json.encode(_Waiting(verifier, redirect_uri)), f"connection/{digest}")
+        async with self._database.transaction() as session:
+            await session.execute(delete(AccountConnection).where(AccountConnection.expires_at <= now))
+            session.add(
+                AccountConnection(
+                    state_hash=digest,
+                    server_id=login.server_id,
+                    user_id=user_id,
+                    sealed=sealed,
+                    expires_at=now + WITHIN,
+                )
+            )
+        challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+        query = {
+            "response_type": "code",
+            "client_id": login.client_id,
+            "redirect_uri": redirect_uri,
+            "state": state,
+            "code_challenge": challenge,
+            "code_challenge_method": "S256",
+            "resource": login.endpoints["resource"],
+            **({"scope": login.scope} if login.scope else {}),
+        }
+        endpoint: str = login.endpoints["authorization_endpoint"]
+        return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}"
+
+    async def finish(self, principal: Principal, answer: Mapping[str, str]) -> str:
+        """Take the issuer's answer; gives the server's id. Its state serves once, for the person who was sent.
+
+        Raises:
+            ConnectionFailed: it is no answer to a question of ours, somebody else's, or tells of a failure.
+        """
+        failed = ConnectionFailed("The account was not connected: begin again at the server's connect address.")
+        digest = self._states.digest(answer.get("state", ""))
+        async with self._database.transaction() as session:
+            row = await session.get(AccountConnection, digest)
+            taken = delete(AccountConnection).where(AccountConnection.state_hash == digest)
+            won = (await session.execute(taken.returning(AccountConnection.state_hash))).first() is not None
+            login = await session.get(ServerLogin, row.server_id) if row else None
+        if row is None or login is None or not won or row.expires_at <= self._clock.now():
+            raise failed
+        if row.user_id != principal.user_id:
+            raise failed
+        named = answer.get("iss")
+        if (named is not None or login.endpoints.get("names_itself")) and named != login.issuer:
+            raise ConnectionFailed("The answer came from another issuer than the one that was asked.")
+        if "error" in answer or not answer.get("code"):
+            raise failed
+        waiting = msgspec.json.decode(self._sealer.open(row.sealed, f"connection/{digest}"), type=_Waiting)
+        form = {
+            "grant_type": "authorization_code",
+            "code": answer["code"],
+            "redirect_uri": waiting.redirect_uri,
+            "code_verifier": waiting.verifier,
+        }
+        tokens = await self._tokens(login, form)
+        if tokens is None:
+            raise failed
+        async with self._database.transaction() as session:
+            await self._keep(session, login, row.user_id, tokens, None)
+            await self._audit.record(session, principal, "accounts.connect", target=("server", row.server_id))
+        return row.server_id
+
+    async def leave(self, session: Session, principal: Principal, server_id: str) -> None:
+        """Forget the caller's account at a server."""
+        server = await self._servers.get(session, principal, server_id)
+        holder = principal.user_id or ""
+        gone = delete(ServerAccount).where(ServerAccount.server_id == server.id, ServerAccount.holder == holder)
+        await session.execute(gone)
+        await self._audit.record(session, principal, "accounts.delete", target=("server", server.id))
+        self._read.pop((server.id, holder), None)
+
+    async def _personal(
+        self, session: Session, principal: Principal, server_id: str, kind: Kind
+    ) -> tuple[ServerLogin, str]:
+        login, _ = await self.login(session, principal, server_id)
+        if login.kind != kind or principal.user_id is None:
+            raise AccountInvalid(f"The server's login is {login.kind}.", field="server_id")
+        return login, principal.user_id
+
+    # -- the headers of requests
+
+    async def headers(self, server_id: str, user_id: str | None) -> Headers:
+        """The headers of a caller's requests to a server; none for a server without a login.
+
+        Raises:
+            AccountMissing: the caller has to connect an account first.
+            IssuerRefused: a token is due, and its issuer cannot be asked.
+        """
+        key = (server_id, user_id or "")
+        known = self._read.get(key)
+        if known is not None and self._clock.monotonic() - known[0] < FRESH_SECONDS:
+            return known[1]
+        headers = await self._headers(server_id, user_id)
+        while len(self._read) >= _MOST_READ:
+            del self._read[next(iter(self._read))]
+        self._read[key] = (self._clock.monotonic(), headers)
+        return headers
+
+    async def headers_for_looking(self, server_id: str) -> Headers:
+        """The headers to look at a server with: the gateway's own account, else its owner's; none if there is none."""
+        async with self._database.reading() as session:
+            server = await session.get(Server, server_id)
+        try:
+            return await self.headers(server_id, server.owner_user_id) if server is not None else ()
+        except GatehouseError:
+            # The look itself shows what that means.
+            return ()
+
+    async def _headers(self, server_id: str, user_id: str | None) -> Headers:
+        login, account = await self._find(server_id, user_id)
+        if login is None:
+            return ()
+        if account is None or self._due(account):
+            # One renewal at a time: a refresh token serves once.
+            holder = GATEWAY if login.kind == "client_credentials" else user_id or ""
+            async with self._renewing.setdefault((server_id, holder), asyncio.Lock()):
+                login, account = await self._find(server_id, user_id)
+                if login is None:
+                    return ()
+                if account is None or self._due(account):
+                    account = await self._renewed(login, account, holder)
+        return tuple(self._open(account).headers.items())
+
+    async def _find(self, server_id: str, user_id: str | None) -> tuple[ServerLogin | None, ServerAccount | None]:
+        async with self._database.reading() as session:
+            login = await session.get(ServerLogin, server_id)
+            if login is None:
+                return None, None
+            holder = GATEWAY if login.kind == "client_credentials" else user_id or ""
+            account = await _account(session, server_id, holder)
+        # What one issuer gave is never shown to who trusts another.
+        return login, account if account is not None and account.issuer == login.issuer else None
+
+    def _due(self, account: ServerAccount) -> bool:
+        return account.expires_at is not None and account.expires_at - EARLY <= self._clock.now()
+
+    async def _renewed(self, login: ServerLogin, account: ServerAccount | None, holder: str) -> ServerAccount:
+        missing = AccountMissing(
+            "Your account at this server is not connected: open "
+            f"/v1/mcp/servers/{login.server_id}/connect in a browser."
+        )
+        if login.kind == "client_credentials":
+            form = {"grant_type": "client_credentials", **({"scope": login.scope} if login.scope else {})}
+            refresh_token = None
+        else:
+            refresh_token = self._open(account).refresh_token if account is not None else None
+            if refresh_token is None:
+                raise missing
+            form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
+        tokens = await self._tokens(login, form)
+        if tokens is None:
+            raise missing
+        async with self._database.transaction() as session:
+            return await self._keep(session, login, holder, tokens, refresh_token)
+
+    async def _tokens(self, login: ServerLogin, form: dict[str, str]) -> Tokens | None:
+        sealed = login.sealed_secret
+        secret = self._sealer.open(sealed, f"login/{login.server_id}/{login.issuer}").decode() if sealed else None
+        form["resource"] = login.endpoints["resource"]
+        return await self._issuers.tokens(login.endpoints, login.client_id, secret, form)
+
+    async def _keep(
+        self, session: Session, login: ServerLogin, holder: str, tokens: Tokens, before: str | None
+    ) -> ServerAccount:
+        secret = _Secret({"Authorization": f"Bearer {tokens.access_token}"}, tokens.refresh_token or before)
+        return await self._store(session, login, holder, secret, tokens.expires_in)
+
+    async def _store(
+        self, session: Session, login: ServerLogin, holder: str, secret: _Secret, expires_in: float | None
+    ) -> ServerAccount:
+        now = self._clock.now()
+        account = await _account(session, login.server_id, holder)
+        if account is None:
+            account = ServerAccount(server_id=login.server_id, holder=holder)
+            session.add(account)
+        account.issuer = login.issuer
+        account.sealed = self._sealer.seal(msgspec.json.encode(secret), _place(login.server_id, holder, login.issuer))
+        account.expires_at = now + timedelta(seconds=expires_in) if expires_in is not None else None
+        account.updated_at = now
+        self._read.pop((login.server_id, holder), None)
+        return account
+
+    def _open(self, account: ServerAccount) -> _Secret:
+        try:
+            place = _place(account.server_id, account.holder, account.issuer)
+            return msgspec.json.decode(self._sealer.open(account.sealed, place), type=_Secret)
+        except SealBroken:
+            raise AccountMissing("The stored account cannot be opened: connect it again.") from None
+
+
+def _place(server_id: str, holder: str, issuer: str) -> str:
+    return f"account/{server_id}/{holder}/{issuer}"
+
+
+async def _account(session: Session, server_id: str, holder: str) -> ServerAccount | None:
+    return await session.scalar(
+        select(ServerAccount).where(ServerAccount.server_id == server_id, ServerAccount.holder == holder)
+    )
+
+
+def _url_of(server: Server) -> str:
+    url = server.endpoint_url or server.base_url
+    assert url is not None
+    return url
+
+
+def _require_pkce(metadata: Mapping[str, object]) -> None:
+    methods = metadata.get("code_challenge_methods_supported")
+    if "authorization_endpoint" not in metadata or not isinstance(methods, list) or "S256" not in methods:
+        raise AccountInvalid("The issuer does not offer the code flow with PKCE (S256).", field="issuer")
