@@ -94,8 +94,7 @@ def routers(
         openapi_api.router(front, services.servers, services.imports),
         servers_api.discovery_router(front, services.servers, path.discovery),
         sets_api.router(front, services.sets),
-        health_api.router(front, services.monitoring, path.upstreams),
-        health_api.channels_router(front, services.notifications),
+        *_watching(front, services, path),
         tools_api.router(front, path.caller, url=ground.url),
         tools_api.test_router(front, path.caller),
         teams_api.router(front, services.teams),
@@ -110,10 +109,18 @@ def routers(
         usage_api.router(front, services.usage),
         audit_api.router(front, services.audit_log),
         audit_api.whole_router(front, services.audit_log, services.verifier),
-        jobs_api.router(front, services.jobs),
         catalogues_api.router(front, Publisher(ground.url)),
         catalogues_api.import_router(front, path.imports, operator_token=proof),
         *_workspaces(front, ground, services, path, workspaces),
+    ]
+
+
+def _watching(front: Front, services: Services, path: DataPath) -> Sequence[APIRouter]:
+    """How servers fare, who hears of it, and the work behind that."""
+    return [
+        health_api.router(front, services.monitoring, path.upstreams),
+        health_api.channels_router(front, services.notifications),
+        jobs_api.router(front, services.jobs),
     ]
 
 

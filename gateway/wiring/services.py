@@ -86,13 +86,9 @@ class Services:
         audit_key = derive_key(master, "audit")
         audit = AuditService(clock, audit_key)
         usage = UsageService(database, clock, audit_key)
-        tables = (CHANGES_TABLE, CALLS_TABLE)
-        people = People(clock, audit, _mapped(settings))
-        senders = Senders(
-            ground.egress, clock, settings.smtp_url.get_secret_value() if settings.smtp_url is not None else None
-        )
-        notifications = NotificationService(clock, audit, Sealer(master, "notifications"), senders)
+        notifications = _notifications(ground, audit)
         book = HealthBook(clock, notifications)
+        people = People(clock, audit, _mapped(settings))
         servers = ServerService(
             clock,
             Sealer(master, "servers"),
@@ -113,7 +109,7 @@ class Services:
         return cls(
             audit=audit,
             audit_log=AuditLog(database, [Changes(), Calls()]),
-            verifier=AuditVerifier(database, clock, audit_key, tables, own=[usage.chain]),
+            verifier=AuditVerifier(database, clock, audit_key, (CHANGES_TABLE, CALLS_TABLE), own=[usage.chain]),
             identity=identity,
             directory=Directory(clock, audit, identity),
             organizations=OrganizationService(clock, audit),
@@ -145,6 +141,12 @@ class Services:
             teams=TeamService(clock, audit),
             access=AccessService(clock, audit),
         )
+
+
+def _notifications(ground: Ground, audit: AuditService) -> NotificationService:
+    url = ground.settings.smtp_url
+    senders = Senders(ground.egress, ground.clock, url.get_secret_value() if url is not None else None)
+    return NotificationService(ground.clock, audit, Sealer(ground.master, "notifications"), senders)
 
 
 def _mapped(settings: Settings) -> Mapped:

@@ -208,6 +208,6 @@ ENDPOINTS: dict[str, Endpoint] = {
 ERROR = {"type": frozenset({"about:blank"}), "title": str, "status": int, "detail": str, "request_id": str}
 VALIDATION_ERROR = {**ERROR, "detail": [{"loc": list, "msg": str, "type": str}]}
 
-UNSERVED: frozenset[str] = frozenset()
+UNSERVED = frozenset[str]()
 """Not built yet. What is served leaves this list, and needs a test then."""
 SERVED = {name: one for name, one in ENDPOINTS.items() if name not in UNSERVED}
