@@ -19,6 +19,7 @@ from workspace_runtime.runtime import GATEWAY_LABEL, EngineUnavailable, State, o
 MANY = 20
 
 
+@pytest.mark.long
 async def test_many_are_made_at_once_and_all_answer(docker: Bench) -> None:
     started = await asyncio.gather(*(docker.start(f"w{number}") for number in range(MANY)))
     assert {container.state for container in started} == {State.RUNNING}

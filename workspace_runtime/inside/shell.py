@@ -262,7 +262,7 @@ class Shell:
                 process.stdin.write((stdin or "").encode())
                 await process.stdin.drain()
             process.stdin.close()
-        await process.wait()
+        await _exit_of(process)
         _, late = await asyncio.wait(reading, timeout=_LINGER_SECONDS)
         if late and job.background:
             await asyncio.wait(late)  # a job is over when the last of its processes is
@@ -280,6 +280,22 @@ class Shell:
 
     def _pids(self, job: Job) -> list[int]:
         return marked(job.mark, job.process.pid)
+
+
+async def _exit_of(process: asyncio.subprocess.Process) -> None:
+    """Return when a process has ended: `Process.wait` of some versions waits for its pipes too, which others hold."""
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+    with contextlib.suppress(ProcessLookupError):
+        watched = os.pidfd_open(process.pid)
+        loop.add_reader(watched, lambda: ended.done() or ended.set_result(None))
+        try:
+            await ended
+        finally:
+            loop.remove_reader(watched)
+            os.close(watched)
+    while process.returncode is None:  # noqa: ASYNC110 - the event is the one above, this is its echo
+        await asyncio.sleep(0.001)  # it has been seen to end, and is told of at once
 
 
 def marked(mark: str, session: int) -> list[int]:

@@ -9,6 +9,8 @@ Where stops come from is the port `Stops`, implemented by `registry.emergency.sw
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.mcp import protocol
@@ -30,6 +32,10 @@ class Stops(Protocol):
         """
         ...
 
+    async def read(self) -> None:
+        """Find out anew. Raises whatever the store raises that cannot be asked."""
+        ...
+
 
 class EmergencyStopInForce(UpstreamFailure):
     """A call that was refused, or ended on its way: then it is unknown what its server did."""
@@ -44,17 +50,34 @@ class StopPolicy:
     def __init__(self, stops: Stops, flights: Flights) -> None:
         self._stops = stops
         self._flights = flights
+        self._looking = asyncio.Lock()
 
-    def admit(self, attempt: Attempt) -> None:
+    def admit(self, attempt: Attempt) -> Awaitable[None] | None:
         """Raises `EmergencyStopInForce`."""
+        if attempt.never_held:
+            return None
         try:
             stop = self._stops.standing(attempt.principal.org_id)
-        except StopStateUnknown as error:
-            if not attempt.never_held:
-                raise EmergencyStopInForce(error.message, scope="unknown", reason=error.message) from None
-        else:
-            if stop is not None and not attempt.never_held:
-                raise _refusal(stop)
+        except StopStateUnknown:
+            return self._look_again(attempt.principal.org_id)
+        if stop is not None:
+            raise _refusal(stop)
+        return None
+
+    async def _look_again(self, org_id: str) -> None:
+        """It may only have been this process that stood still for a while; if it was not, nothing passes."""
+        stop: Stop | None = None
+        async with self._looking:
+            try:
+                stop = self._stops.standing(org_id)
+            except StopStateUnknown as error:
+                try:
+                    await self._stops.read()
+                    stop = self._stops.standing(org_id)
+                except Exception as failure:
+                    raise EmergencyStopInForce(error.message, scope="unknown", reason=error.message) from failure
+        if stop is not None:
+            raise _refusal(stop)
 
     def settle(self, attempt: Attempt, outcome: str) -> None:
         """A stop is not used up."""

@@ -27,11 +27,24 @@ class Table:
     def __init__(self, *stops: Stop) -> None:
         self.stops = list(stops)
         self.readable = True
+        self.back = False
+        """Whether it can be read when it is read anew."""
 
     def standing(self, org_id: str) -> Stop | None:
         if not self.readable:
             raise StopStateUnknown("It could not be read.")
         return next((stop for stop in self.stops if stop.covers(org_id)), None)
+
+    async def read(self) -> None:
+        if not self.back:
+            raise OSError("the database is away")
+        self.readable = True
+
+
+async def admit(policy: StopPolicy, call: Attempt) -> None:
+    waiting = policy.admit(call)
+    if waiting is not None:
+        await waiting
 
 
 def attempt(tool: str = "files__write", *, org: str = "ours", read_only: bool = False) -> Attempt:
@@ -69,29 +82,39 @@ def test_a_stop_is_of_its_scope() -> None:
         ("files__read", True, True),
     ],
 )
-def test_what_is_never_held(tool: str, read_only: bool, held: bool) -> None:
+async def test_what_is_never_held(tool: str, read_only: bool, held: bool) -> None:
     table = Table(ALL)
     policy = StopPolicy(table, Flights())
     for readable in (True, False):
         table.readable = readable
         if held:
             with pytest.raises(EmergencyStopInForce):
-                policy.admit(attempt(tool, read_only=read_only))
+                await admit(policy, attempt(tool, read_only=read_only))
         else:
-            policy.admit(attempt(tool, read_only=read_only))
+            await admit(policy, attempt(tool, read_only=read_only))
 
 
-def test_what_nobody_knows_is_refused_but_goes_on_where_it_was_admitted() -> None:
+async def test_what_nobody_knows_is_refused_but_goes_on_where_it_was_admitted() -> None:
     table = Table()
     policy = StopPolicy(table, Flights())
     policy.recheck(attempt())
     table.readable = False
     with pytest.raises(EmergencyStopInForce, match="could not be read"):
-        policy.admit(attempt())
+        await admit(policy, attempt())
     policy.recheck(attempt())
     table.readable, table.stops = True, [ALL]
     with pytest.raises(EmergencyStopInForce):
         policy.recheck(attempt())
+
+
+async def test_a_process_that_stood_still_looks_again_before_it_refuses() -> None:
+    table = Table()
+    policy = StopPolicy(table, Flights())
+    table.readable, table.back = False, True
+    await admit(policy, attempt())
+    table.readable, table.stops = False, [ALL]
+    with pytest.raises(EmergencyStopInForce, match="All of it"):
+        await admit(policy, attempt())
 
 
 async def test_calls_under_way_end_with_the_reason_and_streams_of_notices_go_on() -> None:
