@@ -69,7 +69,7 @@ class Explainer:
         )
 
     async def _chain(self, principal: Principal, tool: str, step: Callable[[Rule, bool | None, str], None]) -> None:
-        found = self._find(principal.org_id, tool)
+        found = self._find(principal, tool)
         if found is None:
             step("listed", False, "No active server of the organisation offers a tool of this name.")
             return
@@ -117,8 +117,11 @@ class Explainer:
         policy.settle(attempt, "denied")
         step(rule, True, passed)
 
-    def _find(self, org_id: str, tool: str) -> tuple[ServerEntry, Definition, bool] | None:
-        for server in self.catalog.of(org_id).servers.values():
+    def _find(self, principal: Principal, tool: str) -> tuple[ServerEntry, Definition, bool] | None:
+        for server in self.catalog.of(principal.org_id).servers.values():
+            if not server.open_to(principal):
+                # Somebody else's workspace: not even its tools' names are told.
+                continue
             for definition in server.definitions:
                 if definition.kind == "tool" and prefixed(server.slug, definition.name) == tool:
                     return server, definition, True

@@ -111,6 +111,15 @@ async def test_others_see_nothing_of_it(door: Door, admin_id: str, member: tuple
     assert (await door.send("POST", "/ws/one/mcp", {}, b"{}")).status == 401
 
 
+async def test_why_tells_others_nothing_of_it(door: Door, member: tuple[str, str]) -> None:
+    await create(door, "one")
+    mine, theirs = [
+        (await door.rest("GET", "/v1/tools/one__git_status/why", key=key)).json() for key in (None, member[1])
+    ]
+    assert mine["allowed"]
+    assert (theirs["decided_by"], len(theirs["steps"])) == ("listed", 1)
+
+
 async def test_a_set_shows_no_workspace(door: Door) -> None:
     await create(door, "one")
     answer = await door.rest("POST", "/v1/sets", {"slug": "all", "members": [{"server": "one"}]})
