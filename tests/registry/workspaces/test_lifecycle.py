@@ -36,7 +36,8 @@ async def test_stop_and_start(yard: Yard, owner: Person, workspace: Workspace) -
 
 async def test_restart_starts_the_container_anew(yard: Yard, owner: Person, workspace: Workspace) -> None:
     await yard.steer("restart", owner, workspace.id)
-    assert (await yard.see(workspace.id)).container_status == "restarting"
+    # It may be over before anybody looks.
+    assert (await yard.see(workspace.id)).container_status in {"restarting", "running"}
     await yard.lifecycle.settled()
     assert (yard.runtime.starts, (await yard.see(workspace.id)).container_status) == (2, "running")
 
