@@ -190,7 +190,19 @@ def _create_engine(url: URL) -> AsyncEngine:
     engine = create_async_engine(url)
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    event.listen(engine.sync_engine, "close", _roll_back_sqlite)
     return engine
+
+
+def _roll_back_sqlite(connection: Any, _record: object) -> None:
+    """End what a cancelled task left open, before its connection is closed.
+
+    SQLite keeps a closed connection, and its lock on the database, for as long as a cursor of it is alive: in a
+    traceback, say. This joins the driver's queue without waiting, because it may be a cancelled task that closes.
+    """
+    driver = connection.driver_connection
+    if driver._connection is not None:  # noqa: SLF001 - the driver offers no other way that does not wait
+        driver._tx.put_nowait((None, driver._connection.rollback))  # noqa: SLF001
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
