@@ -11,30 +11,25 @@ import pytest
 from sqlalchemy import select
 
 from gateway.mcp.handler import Address, address_of
-from gateway.wiring import workspaces as wiring
 from registry.audit.models import AuditEntry
 from registry.identity.models import User
 from tests.gateway.mcp.door import Door, McpError, opened
-from tests.gateway.mcp.echo import Echo, echo
+from tests.gateway.mcp.echo import Echo
+from tests.gateway.mcp.inside import answering, in_memory
 from tests.support.clock import SettableClock
 from tests.support.containers import MemoryRuntime
 from tests.support.identity import add_user
-from workspace_runtime.docker import IMAGE
 from workspace_runtime.runtime import State
 
 
 @pytest.fixture
 def runtime(monkeypatch: pytest.MonkeyPatch) -> MemoryRuntime:
-    made = MemoryRuntime(images={IMAGE})
-    monkeypatch.setattr(wiring, "_runtime", lambda *_: made)
-    return made
+    return in_memory(monkeypatch)
 
 
 @pytest.fixture
 async def inside(runtime: MemoryRuntime) -> AsyncIterator[Echo]:
-    async with echo(modern=True) as server:
-        assert server.listener is not None
-        runtime.server = ("127.0.0.1", server.listener.port)
+    async with answering(runtime) as server:
         yield server
 
 
