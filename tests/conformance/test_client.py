@@ -56,6 +56,15 @@ def unlimited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGatew
         yield running
 
 
+@pytest.mark.requirement(
+    "auth.metadata-found",
+    "auth.resource-named",
+    "auth.scope-chosen",
+    "auth.step-up",
+    "auth.issuer-compared",
+    "auth.credentials-by-issuer",
+    "auth.pkce",
+)
 @pytest.mark.parametrize("revision", list(AUTH))
 async def test_the_gateway_passes_as_an_oauth_client(
     suite: Suite, unlimited: RunningGateway, tmp_path: Path, revision: str

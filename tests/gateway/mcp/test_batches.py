@@ -41,7 +41,7 @@ async def sent(door: Door, headers: dict[str, str], body: bytes) -> Exchange:
     return await Exchange(door, "POST", "/mcp", headers, body).done()
 
 
-@pytest.mark.requirement("batch.received")
+@pytest.mark.requirement("jsonrpc.batches-received")
 async def test_each_message_of_a_batch_is_answered(door: Door, echo: None) -> None:
     headers = await session(door, batch.VERSION)
     calls = [request(n, "tools/call", {"name": "echo__say", "arguments": {"n": n}}) for n in range(5)]
