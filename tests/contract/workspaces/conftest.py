@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from registry.core.clock import SystemClock
 from registry.identity.models import User
 from tests.contract.shapes import differences
 from tests.contract.workspaces.endpoints import ENDPOINTS
 from tests.gateway.mcp.door import Answer, Door, opened
 from tests.gateway.mcp.echo import Echo
 from tests.gateway.mcp.inside import answering, in_memory
-from tests.support.clock import SettableClock
 from tests.support.containers import MemoryRuntime
 from tests.support.identity import add_user
 
@@ -89,6 +89,6 @@ async def member(door: Door, admin: Client) -> Client:
     """An ordinary user of the same organisation."""
     async with door.app.database.reading() as session:
         org_id = (await session.get_one(User, admin.user_id)).org_id
-    person = await add_user(door.app.database, SettableClock(), org_id, "member@acme.test")
+    person = await add_user(door.app.database, SystemClock(), org_id, "member@acme.test")
     made = await admin.ask("POST /api/v1/api-keys", {"name": "member's", "user_id": person.user.id})
     return Client(door, made["data"]["api_key"], person.user.id)
