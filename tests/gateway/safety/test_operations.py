@@ -16,6 +16,7 @@ from registry.identity.principal import OPERATE
 from tests.e2e.wire import McpError, Modern
 from tests.gateway.safety.operations import OPERATIONS, Operation
 from tests.gateway.safety.scene import Scene
+from tests.support.attacks import attack
 
 EVERYWHERE = ["mcp:tools:list", "mcp:tools:call"]
 TOOLS = ("access_", "teams_", "tools_", "budget_", "emergency_", "pins_", "approvals_", "usage_", "metrics_", "audit_")
@@ -57,6 +58,7 @@ def _by_command(at: Scene, operation: Operation, key: str) -> bool:
 DOORS = {"rest": _by_rest, "tool": _by_tool, "command": _by_command}
 
 
+@attack(14)
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("operation", OPERATIONS, ids=str)
 def test_an_operation_needs_its_permission_and_leaves_its_entry(
