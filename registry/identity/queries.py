@@ -88,9 +88,13 @@ async def user_by_email(session: Session, email: str) -> User | None:
 
 
 async def key_digest(session: Session, prefix: str) -> tuple[int, str] | None:
-    """Id and digest of a key, and no more: what a guess costs must not tell whether its prefix exists."""
-    row = (await session.execute(select(ApiKey.id, ApiKey.secret_hash).where(ApiKey.prefix == prefix))).one_or_none()
-    return (row[0], row[1]) if row else None
+    """Id and digest of a key.
+
+    What a guess costs must not tell whether its prefix exists: an aggregate has one row whether there is a key or not.
+    """
+    found = select(func.max(ApiKey.id), func.max(ApiKey.secret_hash)).where(ApiKey.prefix == prefix)
+    key_id, digest = (await session.execute(found)).one()
+    return None if key_id is None or digest is None else (key_id, digest)
 
 
 async def key_and_owner(session: Session, key_id: int) -> tuple[ApiKey, User] | None:

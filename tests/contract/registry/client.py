@@ -73,10 +73,7 @@ class Client:
             "type": "websocket",
             "path": f"/ws/health/{server_id}",
             "query_string": query.encode(),
-            "headers": [
-                (b"host", HOST.encode()),
-                *((name.encode(), value.encode()) for name, value in headers.items()),
-            ],
+            "headers": [(b"host", HOST.encode()), *given],
         }
         serving = asyncio.create_task(self.door.app(scope, receive, sent.put))
         try:

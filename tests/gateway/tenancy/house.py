@@ -20,6 +20,7 @@ from sqlalchemy import text
 
 from registry.core.db import new_id
 from registry.core.outbox import put
+from registry.identity.models import LoginSession
 from registry.oauth.models import OAuthGrant
 from registry.workspaces.models import Workspace, WorkspaceEvent
 from tests.gateway.mcp.door import Answer, Door, McpError, opened
@@ -65,6 +66,7 @@ BODIES: dict[str, Any] = {
     "PUT /v1/mcp/servers/{server_id}/tools/{tool}/price": {"price_usd": 0.01},
     "PUT /v1/notifications/channels/{channel_id}": {"name": "hooked"},
     "PUT /v1/organizations/{org_id}": {"description": "changed"},
+    "POST /v1/notifications/channels": HOOK,
     "POST /v1/sets": {"slug": "new", "members": [{"server": "own"}]},
     "PUT /v1/sets/{slug}": {"name": "changed"},
     "POST /v1/teams": {"name": "new"},
@@ -268,6 +270,10 @@ async def _stored(house: House, boss: Person) -> None:
                            audience="/mcp", created_at=now, expires_at=now + timedelta(days=1))  # fmt: skip
         session.add(grant)
         house.things["grant_id"] = grant.id
+        stay = LoginSession(id=new_id(), user_id=user_id, token_hash=MARK, created_at=now, last_seen_at=now,
+                            expires_at=now + timedelta(days=1))  # fmt: skip
+        session.add(stay)
+        house.things["session_id"] = stay.id
 
 
 def dumped(body: Any) -> bytes:

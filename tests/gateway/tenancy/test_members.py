@@ -47,6 +47,7 @@ ADMINISTRATION = {
     "POST /v1/mcp/servers/{server_id}/health/notifications",
     "POST /v1/mcp/servers/{server_id}/pins/{pin_id}/approve",
     "POST /v1/mcp/servers/{server_id}/pins/{pin_id}/keep",
+    "POST /v1/notifications/channels",
     "POST /v1/notifications/channels/{channel_id}/test",
     "POST /v1/teams",
     "POST /v1/workspaces-image",

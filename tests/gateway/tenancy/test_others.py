@@ -32,6 +32,16 @@ PLACES = {
     "limit": "limit_id",
     "team": "team_id",
     "access": "rule_id",
+    "alert": "alert_id",
+    "channel": "channel_id",
+    "job": "job_id",
+    "dead": "job_id",
+    "org": "org_id",
+    "member": "user_id",
+    "session": "session_id",
+    "grant": "grant_id",
+    "vault": "server_id",
+    "hook": "slug",
 }
 """What the placeholders of the list of operations stand for here."""
 
