@@ -6,8 +6,6 @@ The others find the holder of a credential, before there is a principal.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
-from typing import Any
 
 from sqlalchemy import Select, func, select
 
@@ -94,9 +92,9 @@ async def key_digest(session: Session, prefix: str) -> tuple[int, str] | None:
 
     What a guess costs must not tell whether its prefix exists: an aggregate has one row whether there is a key or not.
     """
-    found = select(func.max(ApiKey.id), func.max(ApiKey.secret_hash)).where(ApiKey.prefix == prefix)
-    row: Sequence[Any] = (await session.execute(found)).one()
-    return None if row[0] is None else (row[0], row[1])
+    found = select(func.max(ApiKey.id), func.max(ApiKey.secret_hash), func.count()).where(ApiKey.prefix == prefix)
+    key_id, digest, there = (await session.execute(found)).one()
+    return (key_id, digest) if there else None
 
 
 async def key_and_owner(session: Session, key_id: int) -> tuple[ApiKey, User] | None:
