@@ -159,5 +159,6 @@ async def test_what_is_open_to_all_is_a_short_list(house: House) -> None:
         "GET /v1/auth/oidc/callback",
         "GET /v1/auth/oidc/login",
         "GET /v1/mcp/connect/callback",
+        "GET /v1/mcp/connect/client.json",
         "GET /v1/mcp/servers/{server_id}/connect",
     }
