@@ -212,6 +212,8 @@ def remove(which: Which, as_json: AsJson = False) -> None:
         show_json(answer)
     else:
         show(f"Removed {one_line(str(server.get('name')))}.")
+        if job := object_in(answer).get("cleanup_job_id"):
+            note(one_line(f"What was kept for it is removed by job {job}: see `gatehouse jobs show`."))
 
 
 @servers.command("refresh")
