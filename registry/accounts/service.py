@@ -19,7 +19,6 @@ from typing import Literal
 from urllib.parse import urlencode
 
 import msgspec
-import structlog
 from sqlalchemy import delete, select, update
 
 from registry.accounts import challenge
@@ -31,12 +30,11 @@ from registry.audit.service import AuditService
 from registry.core.clock import Clock
 from registry.core.db import Database, Session
 from registry.core.errors import GatehouseError
+from registry.core.repeating import Repeating
 from registry.core.security import Digester, SealBroken, Sealer
 from registry.identity.principal import Principal
 from registry.servers.models import Server
 from registry.servers.service import ServerService
-
-log = structlog.get_logger(__name__)
 
 Kind = Literal["static", "client_credentials", "authorization_code"]
 Headers = tuple[tuple[str, str], ...]
@@ -103,7 +101,8 @@ class AccountService:
         self._sealer = Sealer(master, "server-accounts")
         self._states = Digester(master, "account-connections")
         self._concerned: frozenset[str] = frozenset()
-        self._following: asyncio.Task[None] | None = None
+        # What was known before stays true until the database can be asked again.
+        self._following = Repeating(clock, FRESH_SECONDS, self._look, "logins of servers could not be read")
         self._read: dict[tuple[str, str], tuple[float, Headers]] = {}
         self._renewing: dict[tuple[str, str], asyncio.Lock] = {}
 
@@ -116,21 +115,10 @@ class AccountService:
     async def start(self) -> None:
         """Know which servers are concerned from here on, whichever process changes that."""
         await self._look()
-        self._following = asyncio.create_task(self._follow())
+        self._following.start()
 
     async def stop(self) -> None:
-        if self._following is not None:
-            self._following.cancel()
-            await asyncio.gather(self._following, return_exceptions=True)
-
-    async def _follow(self) -> None:
-        while True:
-            await self._clock.sleep(FRESH_SECONDS)
-            try:
-                await self._look()
-            except GatehouseError as error:
-                # What was known before stays true until the database can be asked again.
-                log.warning("logins of servers could not be read", error=error.message)
+        await self._following.stop()
 
     async def _look(self) -> None:
         statement = select(ServerLogin.server_id, Server.deleted_at).join(Server, Server.id == ServerLogin.server_id)
