@@ -21,7 +21,7 @@ from tests.gateway.mcp.echo import Echo, echo, tool
 from tests.gateway.safety.operations import ALERT, APPROVALS, BUDGET, CHANNELS, EMERGENCY, HOOK, RULES, TEAMS
 from tests.support.gateway import RunningGateway, new_key
 
-OWN = ("keys.create", "pins.hold", "approvals.ask", "approvals.use")
+OWN = ("keys.create", "pins.hold", "approvals.ask", "approvals.use", "budgets.limits.alert")
 """Entries that a scene leaves by itself, at any time."""
 _MADE: dict[str, tuple[str, dict[str, Any]]] = {
     "rule": (f"{APPROVALS}/rules", {"name": "unused", "tool": "none__*"}),
