@@ -40,7 +40,6 @@ MAX_CALLS = 64
 """Requests of one client under way at a time."""
 MAX_WAITING = 256
 """Events that wait for a client to read; its calls wait beyond that."""
-KEEP_ALIVE_SECONDS = 15.0
 
 _ALLOW_GET = ((b"allow", b"GET"),)
 _ALLOW_POST = ((b"allow", b"POST"),)
@@ -153,14 +152,7 @@ class SseClients:
     async def _events(self, identifier: str, stream: _Stream) -> AsyncIterator[bytes]:
         try:
             yield f"event: endpoint\ndata: {MESSAGES}?session_id={identifier}\n\n".encode()
-            while True:
-                try:
-                    async with asyncio.timeout(KEEP_ALIVE_SECONDS):
-                        event = await stream.events.get()
-                except TimeoutError:
-                    event = sse.KEEP_ALIVE
-                if event is None:
-                    return
+            while (event := await sse.next_event(stream.events)) is not None:
                 yield event
         finally:
             del self._streams[identifier]
