@@ -191,8 +191,7 @@ class AccountService:
         found = await session.get(ServerLogin, server.id)
         if found is None:
             raise LoginNotFound
-        holder = GATEWAY if found.kind == "client_credentials" else principal.user_id or ""
-        account = await _account(session, server.id, holder)
+        account = await _account(session, server.id, _holder(found, principal.user_id))
         return found, account is not None or found.kind == "client_credentials"
 
     async def clear(self, session: Session, principal: Principal, server_id: str) -> None:

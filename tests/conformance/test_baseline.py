@@ -4,7 +4,7 @@ import pytest
 
 from tests.conformance import test_era_pairs
 from tests.conformance.baseline import complaints, passed, tables
-from tests.conformance.required import AUTH, CLIENT, CLIENT_UNSCORED, LEGACY, MODERN, SERVER
+from tests.conformance.required import AUTH, CLIENT, CLIENT_UNSCORED, LEGACY, MODERN, SERVER, SERVER_UNSCORED
 from tests.conformance.suite import Check, Suite
 
 GOOD, FAILED, WARNED = Check("a", "SUCCESS", ""), Check("b", "FAILURE", "no"), Check("c", "WARNING", "hm")
@@ -14,6 +14,7 @@ GOOD, FAILED, WARNED = Check("a", "SUCCESS", ""), Check("b", "FAILURE", "no"), C
 def test_the_table_is_what_the_suite_requires(suite: Suite, revision: str, servers: int, clients: int) -> None:
     assert set(SERVER[revision]) == set(suite.requirements(revision, "server"))
     assert len(SERVER[revision]) == servers
+    assert set(SERVER_UNSCORED[revision]) == set(suite.unscored(revision, "server"))
     assert {*CLIENT[revision], *AUTH[revision]} == set(suite.requirements(revision, "client"))
     assert len(CLIENT[revision]) + len(AUTH[revision]) == clients
 

@@ -22,6 +22,8 @@ from typing import Any
 MODERN = "2026-07-28"
 LEGACY = "2025-11-25"
 DRIP_SECONDS = 0.05
+LIMIT = 60
+"""Of waiting for what will happen unless something is wrong, in seconds; machines may be busy."""
 NOISE = random.Random(1).randbytes(200_000).hex()
 """Text that stays large when it is compressed."""
 JSON = "application/json"
@@ -131,7 +133,7 @@ class Faulty:
     async def until(self, met: Callable[[], bool]) -> None:
         """Wait until a condition holds that arriving messages or ending connections bring about."""
         async with self.heard:
-            await asyncio.wait_for(self.heard.wait_for(met), 10)
+            await asyncio.wait_for(self.heard.wait_for(met), LIMIT)
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(

@@ -99,6 +99,10 @@ class HttpExchange:
 
     async def whole(self, response: Response, identifier: bytes) -> Message:
         """The answer's message, read whole whatever form it comes in."""
+        if response.challenge and response.status in (401, 403):
+            # Whatever it says beside that: it wants other credentials.
+            await discard(response)
+            raise self.refusal(response)
         try:
             if response.stream is None:
                 data = response.body
@@ -115,7 +119,7 @@ class HttpExchange:
             raise OutcomeUnknown(self.slug, "its answer has neither a result nor an error")
         if not same_id(bytes(message.id), identifier):
             if response.status >= 400:
-                if message.jsonrpc == "2.0" and bytes(message.error) and not response.challenge:
+                if message.jsonrpc == "2.0" and bytes(message.error):
                     # Errors about the request as a whole may come without its id.
                     return message
                 raise self.refusal(response)

@@ -87,7 +87,9 @@ class Guarded:
         given = request.headers.get("Authorization", "")
         holder = self.tokens.get(given.removeprefix("Bearer "))
         if holder is None:
-            return web.Response(status=401)
+            # Some say it in the words of MCP as well.
+            refusal = {"jsonrpc": "2.0", "id": message.get("id"), "error": {"code": -32001, "message": "Unauthorized"}}
+            return web.json_response(refusal, status=401, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
         if "id" not in message:
             return web.Response(status=202)
         results: dict[str, Any] = {

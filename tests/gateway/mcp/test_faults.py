@@ -19,7 +19,7 @@ from tests.gateway.mcp.door import Door
 from tests.gateway.mcp.echo import echo
 from tests.gateway.mcp.exchange import Exchange, Speaker
 from tests.support import faulty as faults
-from tests.support.faulty import FAULTS, Faulty, faulty
+from tests.support.faulty import FAULTS, LIMIT, Faulty, faulty
 
 NOT_SENT = -31003
 UNKNOWN = -31004
@@ -94,7 +94,7 @@ async def nothing_left(door: Door, server: Faulty) -> None:
         made.upstream for made in door.app.path.upstreams._made.values() if made.connection.url == server.url
     )
     gc.collect()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(LIMIT):
         while len(server.connections) != upstream.pool.idle:
             await asyncio.sleep(0.01)
     assert len(door.app.path.flights) == 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from gateway.mcp import protocol
 from gateway.mcp.envelope import ProtocolError
@@ -204,6 +205,8 @@ async def test_the_description_names_every_tool_and_its_references_resolve(
     assert _at(document, arguments)["required"] == ["line"]
     answer = operation["responses"]["200"]["content"]["application/json"]["schema"]["properties"]
     assert set(_at(document, answer["structuredContent"]["$ref"])["properties"]) == {"begin", "end"}
+    for schema in document["components"]["schemas"].values():
+        Draft202012Validator.check_schema(schema)
     references = list(_references(document))
     assert len(references) > 10
     for reference in references:
