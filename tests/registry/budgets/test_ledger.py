@@ -6,10 +6,12 @@ import asyncio
 
 import pytest
 
-from registry.budgets.desk import TICK_SECONDS
+from registry.audit.service import AuditService
+from registry.budgets.desk import TICK_SECONDS, Desk
 from registry.budgets.errors import BudgetExceeded, LeaseLost
 from registry.budgets.events import BudgetAlert
-from registry.budgets.ledger import LEASE_SECONDS, Booking
+from registry.budgets.ledger import LEASE_SECONDS, Booking, Ledger
+from registry.budgets.queries import StoredTerms
 from registry.budgets.service import LimitChanges
 from registry.core.db import Database
 from registry.core.events import EventBus
@@ -297,3 +299,14 @@ async def test_what_was_returned_must_be_taken_anew(house: House) -> None:
     await other.stop()
     (account,) = await accounts(house.database)
     assert (account.spent, account.reserved) == (3, 0)
+
+
+async def test_nothing_starts_without_its_limits(house: House) -> None:
+    class Away(StoredTerms):
+        async def signature(self) -> object:
+            raise OSError("the database is away")
+
+    desk = Desk(Ledger(house.database, house.clock, AuditService(house.clock)), Away(house.database), house.clock)
+    with pytest.raises(OSError, match="away"):
+        await desk.start()
+    await desk.stop()
