@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from sqlalchemy import select
 
+from registry.audit.models import AuditEntry
 from registry.audit.service import AuditService
 from registry.budgets.desk import TICK_SECONDS, Desk
 from registry.budgets.errors import BudgetExceeded, LeaseLost
@@ -209,6 +211,9 @@ async def test_warn_lets_pass_and_tells_each_threshold_once_a_period(house: Hous
             await desk.tick()
     levels = [event.level for event in house.heard if isinstance(event, BudgetAlert)]
     assert levels == ["warning", "critical"]
+    async with house.database.reading() as session:
+        told = select(AuditEntry.detail).where(AuditEntry.action == "budgets.limits.alert")
+        assert [detail["level"] for detail in await session.scalars(told)] == levels
     assert (await accounts(house.database))[0].spent == 24
     house.clock.advance(24 * 3600)
     assert await _rush(house, desks, 20) == 20
