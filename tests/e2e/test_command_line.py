@@ -116,7 +116,13 @@ def test_a_server_from_registering_to_removal(terminal: Terminal, upstream: str)
     added = terminal.run("servers", "add", "gone", "http://127.0.0.1:1/mcp")
     assert "does not answer well yet: gone was not reached" in added.stderr
     assert "does not answer well: gone was not reached" in terminal.run("servers", "show", "gone").stderr
-    terminal.run("servers", "remove", "gone")
+    changed = terminal.json("servers", "update", "gone", "--description", "soon", "--environment", "staging")
+    assert (changed["description"], changed["environment"], changed["name"]) == ("soon", "staging", "gone")
+    assert "Say what to change" in terminal.run("servers", "update", "gone", code=2).stderr
+    assert terminal.run("accounts", "connect", "gone").stdout.endswith(f"/v1/mcp/servers/{changed['id']}/connect\n")
+    removed = terminal.run("servers", "remove", "gone")
+    job = removed.stderr.partition("job ")[2].partition(":")[0]
+    assert "servers.cleanup" in terminal.run("jobs", "show", job).stdout
     assert [server["name"] for server in terminal.json("servers", "list")] == ["up"]
 
 

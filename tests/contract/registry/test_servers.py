@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
@@ -12,12 +13,12 @@ from registry.accounts.models import ServerAccount, ServerLogin
 from registry.health.models import HealthAlert, HealthRollup, HealthSample
 from registry.notifications.models import NotificationChannel
 from registry.pins.models import Pin
-from registry.servers.models import Capability
+from registry.servers.models import Capability, Server
 from tests.contract.covers import covers
 from tests.contract.registry.client import Client
-from tests.contract.registry.endpoints import ENDPOINTS, SERVED
+from tests.contract.registry.endpoints import ENDPOINTS, ENVIRONMENTS, ERROR, HEALTH, SERVED
 from tests.contract.shapes import differences
-from tests.gateway.mcp.door import Door
+from tests.gateway.mcp.door import Door, opened
 from tests.support.canary import canary, http_answer
 
 NOBODY = "http://127.0.0.1:9/mcp"
@@ -77,6 +78,27 @@ async def test_servers_are_listed_filtered_and_paged(client: Client) -> None:
     page = await client.ask("GET /v1/mcp/servers", query="limit=2&offset=1")
     assert ([one["name"] for one in page["servers"]], page["total"]) == (["Two", "Three"], 4)
     assert (page["limit"], page["offset"]) == (2, 1)
+
+
+@covers("GET /v1/mcp/servers")
+async def test_every_value_of_every_filter_finds_its_own(client: Client, door: Door) -> None:
+    statuses = ("active", "inactive", "archived")
+    for number, environment in enumerate(ENVIRONMENTS):
+        made = await client.ask(
+            "POST /v1/mcp/servers", {"name": f"n{number}", "base_url": NOBODY, "environment": environment}
+        )
+        await client.ask("PUT /v1/mcp/servers/{server_id}", {"status": statuses[number]}, server_id=made["id"])
+    async with door.app.database.transaction() as session:
+        for number, status in enumerate(("degraded", "unknown")):
+            named = select(Server).where(Server.name == f"n{number}")
+            (await session.scalars(named)).one().health_status = status
+    every = (await client.ask("GET /v1/mcp/servers"))["servers"]
+    for field, values in (("environment", ENVIRONMENTS), ("status", statuses), ("health_status", HEALTH)):
+        for value in values:
+            found = await client.ask("GET /v1/mcp/servers", query=f"{field}={value}")
+            wanted = [one["id"] for one in every if one[field] == value]
+            assert wanted, (field, value)
+            assert ([one["id"] for one in found["servers"]], found["total"]) == (wanted, len(wanted)), (field, value)
 
 
 @covers("GET /v1/mcp/servers")
@@ -165,6 +187,30 @@ async def test_an_unknown_server_is_not_found(client: Client) -> None:
         for server_id in (UNKNOWN, "server-123"):
             error = await client.refused(endpoint, 404, None if reads else body, server_id=server_id)
             assert (error["title"], error["detail"]) == ("Not Found", "MCP server not found"), endpoint
+
+
+async def test_what_cannot_be_read_at_all_is_a_bad_request(client: Client, door: Door) -> None:
+    for endpoint in (name for name in SERVED if name.startswith(("POST", "PUT"))):
+        method, _, path = endpoint.partition(" ")
+        headers = {"Authorization": f"Bearer {door.admin}", "Content-Type": "application/json"}
+        answer = await door.send(method, path.format(server_id=client.server), headers, b'{"name": ')
+        error = answer.json()
+        assert (answer.status, error["status"]) == (400, 400), endpoint
+        assert list(differences(ERROR, error)) == [], endpoint
+
+
+async def test_every_documented_header_is_a_credential(tmp_path: Path) -> None:
+    async with opened(tmp_path / "data", admin_email="ada@acme.test", admin_password="correct horse battery") as door:
+        credentials = {"email": "ada@acme.test", "password": "correct horse battery"}
+        login = (await door.rest("POST", "/v1/auth/login", credentials)).json()
+        for name, value in (
+            ("Authorization", f"Bearer {login['access_token']}"),
+            ("Authorization", f"Bearer {door.admin}"),
+            ("X-API-Key", door.admin),
+            ("X-Session-ID", login["session_id"]),
+        ):
+            answer = await door.send("GET", "/v1/mcp/servers", {name: value, "X-Request-ID": "req-123-456-789"})
+            assert (answer.status, answer.headers["x-request-id"]) == (200, "req-123-456-789"), name
 
 
 async def test_without_a_credential_nothing_is_told(client: Client, door: Door) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -289,6 +290,38 @@ async def test_history_is_rolled_up_and_forgotten(watch: Watch) -> None:
         )
     assert later == live
     assert (live.summary.total_checks, live.summary.failed_checks) == (checks, failed)
+
+
+async def test_in_maintenance_nobody_is_told_and_uptime_does_not_suffer(watch: Watch) -> None:
+    begin = watch.clock.now() + timedelta(seconds=4.5 * INTERVAL)
+    window = {"starts_at": begin.isoformat(), "ends_at": (begin + timedelta(seconds=5 * INTERVAL)).isoformat()}
+    server_id = await watch.register("notes", maintenance_windows=[window])
+    await channel(watch, server_id)
+    monitor = watch.monitor()
+    await monitor.tick()
+    for _ in range(4):
+        await watch.round(monitor)
+
+    async def counted() -> tuple[int, int]:
+        async with watch.database.reading() as session:
+            told = (await watch.monitoring.metrics(session, watch.admin.principal, "notes")).summary
+            return told.total_checks, told.failed_checks
+
+    before = await counted()
+    assert before[0] >= 4
+    watch.checker.down.add(server_id)
+    asked = len(watch.checker.asked)
+    for _ in range(4):
+        await watch.round(monitor)
+    # It is checked, and shown as it is.
+    assert len(watch.checker.asked) > asked
+    assert await watch.status(server_id) == "unhealthy"
+    assert (await counted(), await watch.alerts(), await watch.notices()) == (before, [], [])
+    for _ in range(2):
+        await watch.round(monitor)
+    assert await watch.alerts() == [(UNREACHABLE, True)]
+    assert await watch.notices() == [("alert.raised", UNREACHABLE)]
+    assert (await counted())[1] >= 1
 
 
 async def test_low_uptime_is_told_once_it_means_something(watch: Watch) -> None:
