@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from registry.workspaces.models import Workspace, WorkspaceEvent, WorkspaceUsage
+from registry.workspaces.models import GitCredential, Workspace, WorkspaceEvent, WorkspaceUsage
 
 EndpointOf = Callable[[str], str]
 """The address of a workspace's MCP endpoint, by its name."""
@@ -64,6 +64,15 @@ class UsageView(BaseModel):
     memory_gb_seconds: float
 
 
+class CredentialView(BaseModel):
+    """A credential without its password."""
+
+    id: str
+    origin: str
+    username: str
+    updated_at: datetime
+
+
 def workspace_view(workspace: Workspace, endpoint_of: EndpointOf) -> WorkspaceView:
     return WorkspaceView(
         id=workspace.id,
@@ -98,3 +107,7 @@ def usage_view(usage: WorkspaceUsage) -> UsageView:
         cpu_seconds=usage.cpu_seconds,
         memory_gb_seconds=usage.memory_byte_seconds / 1e9,
     )
+
+
+def credential_view(kept: GitCredential) -> CredentialView:
+    return CredentialView(id=kept.id, origin=kept.origin, username=kept.username, updated_at=kept.updated_at)
