@@ -155,7 +155,7 @@ def usage(which: Which, as_json: AsJson = False) -> None:
     if as_json:
         show_json(found)
         return
-    fields = ("hour", "seconds", "cpu_seconds", "memory_gb_seconds")
+    fields = ("hour", "seconds", "cpu_seconds", "memory_gb_seconds", "calls")
     show_table(fields, ([str(hour.get(field)) for field in fields] for hour in objects_in(found.get("hours"))))
 
 

@@ -13,7 +13,7 @@ from registry.approvals.service import ApprovalService
 from registry.audit.log import AuditLog, Changes
 from registry.audit.service import AuditService
 from registry.audit.verify import CHANGES_TABLE, AuditVerifier
-from registry.budgets.service import BudgetService
+from registry.budgets.service import BudgetService, Domains
 from registry.core.security import Sealer, derive_key
 from registry.core.settings import SettingsInvalid
 from registry.emergency.service import EmergencyService
@@ -43,6 +43,7 @@ from registry.teams.service import TeamService
 from registry.usage.log import Calls
 from registry.usage.service import CALLS_TABLE, UsageService
 from registry.workspaces.queries import workspace_slugs
+from registry.workspaces.scopes import WITH_WORKSPACES
 
 if TYPE_CHECKING:
     from gateway.wiring.ground import Ground
@@ -96,6 +97,7 @@ class Services:
             pinning=Judge(clock, audit),
             health=book,
             stdio_without_proof=settings.stdio_api == "on",
+            images=frozenset(settings.workspace_images),
             other_slugs=workspace_slugs,
         )
         identity = IdentityService(
@@ -121,7 +123,7 @@ class Services:
             monitoring=MonitoringService(clock, audit, servers, book),
             notifications=notifications,
             emergency=EmergencyService(clock, audit),
-            budgets=BudgetService(clock, audit),
+            budgets=BudgetService(clock, audit, Domains(scopes=WITH_WORKSPACES)),
             prices=PriceService(audit),
             pins=PinService(clock, audit),
             approvals=ApprovalService(clock, audit, Sealer(master, "approvals")),

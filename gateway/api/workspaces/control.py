@@ -16,11 +16,10 @@ from registry.workspaces.views import (
     CredentialView,
     EndpointOf,
     EventView,
-    UsageView,
+    UsageReport,
     WorkspaceView,
     credential_view,
     event_view,
-    usage_view,
     workspace_view,
 )
 
@@ -54,14 +53,6 @@ class LogsData(BaseModel):
 
 class EventsData(BaseModel):
     events: list[EventView]
-
-
-class UsageData(BaseModel):
-    """By hours, and all of them together."""
-
-    hours: list[UsageView]
-    seconds: float
-    cpu_seconds: float
 
 
 def router(front: Front, workspaces: WorkspaceService, console: Console, endpoint_of: EndpointOf) -> APIRouter:
@@ -102,15 +93,8 @@ def router(front: Front, workspaces: WorkspaceService, console: Console, endpoin
         return Wrapped(data=EventsData(events=[event_view(event) for event in found]))
 
     @api.get(f"{at}/usage")
-    async def get_usage(workspace_id: int, session: Session, caller: Caller) -> Wrapped[UsageData]:
-        hours = [usage_view(row) for row in await workspaces.usage(session, caller, workspace_id)]
-        return Wrapped(
-            data=UsageData(
-                hours=hours,
-                seconds=sum(hour.seconds for hour in hours),
-                cpu_seconds=sum(hour.cpu_seconds for hour in hours),
-            )
-        )
+    async def get_usage(workspace_id: int, session: Session, caller: Caller) -> Wrapped[UsageReport]:
+        return Wrapped(data=await workspaces.usage(session, caller, workspace_id))
 
     @api.post("/v1/workspaces-image")
     async def build_image(caller: Caller) -> Wrapped[ImageData]:
