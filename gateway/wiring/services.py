@@ -100,14 +100,7 @@ class Services:
             images=frozenset(settings.workspace_images),
             other_slugs=workspace_slugs,
         )
-        identity = IdentityService(
-            clock,
-            audit,
-            master,
-            access_token_minutes=settings.access_token_minutes,
-            idle=timedelta(minutes=settings.login_idle_minutes),
-            lifetime=timedelta(days=settings.login_days),
-        )
+        identity = _identity(ground, audit)
         return cls(
             audit=audit,
             audit_log=AuditLog(database, [Changes(), Calls()]),
@@ -149,6 +142,18 @@ def _notifications(ground: Ground, audit: AuditService) -> NotificationService:
     url = ground.settings.smtp_url
     senders = Senders(ground.egress, ground.clock, url.get_secret_value() if url is not None else None)
     return NotificationService(ground.clock, audit, Sealer(ground.master, "notifications"), senders)
+
+
+def _identity(ground: Ground, audit: AuditService) -> IdentityService:
+    settings = ground.settings
+    return IdentityService(
+        ground.clock,
+        audit,
+        ground.master,
+        access_token_minutes=settings.access_token_minutes,
+        idle=timedelta(minutes=settings.login_idle_minutes),
+        lifetime=timedelta(days=settings.login_days),
+    )
 
 
 def _mapped(settings: Settings) -> Mapped:
