@@ -15,7 +15,7 @@ from gateway.mcp import envelope, sse, translate
 from gateway.mcp.envelope import Message, ProtocolError, encode
 from gateway.mcp.flights import ClientGone, Flight
 from gateway.mcp.policies.approval import KEY, Asked, said
-from gateway.mcp.rounds import KEEP_ALIVE_SECONDS, events_of, setter
+from gateway.mcp.rounds import events_of, setter
 from registry.pins.flags import made_visible
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ async def legacy(
         params = envelope.decode_params(encode(question(asked)))
         yield sse.frame(envelope.request(session.expect(setter(future)), "elicitation/create", params))
         while not future.done() and clock.now() < asked.expires_at:
-            await asyncio.wait([future], timeout=KEEP_ALIVE_SECONDS)
+            await asyncio.wait([future], timeout=sse.KEEP_ALIVE_SECONDS)
             if not future.done():
                 yield sse.KEEP_ALIVE
         answer = said(future.result().result) if future.done() else None

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import parse_qs
 
 import msgspec
 
 from gateway.auth.credentials import CredentialMissing
-from gateway.mcp import envelope, headers, protocol
+from gateway.mcp import batch, envelope, headers, protocol
 from gateway.mcp.catalog import place_of
 from gateway.mcp.envelope import UNREADABLE, Message, Params, ProtocolError, encode, object_param, params_of, text_param
 from gateway.mcp.log_levels import LEVELS
@@ -175,7 +176,12 @@ class Handler:
                 return await self._modern(principal, view, message, given, receive, len(body))
             return await self._legacy(principal, view, message, given, receive, len(body))
         except ProtocolError as error:
-            return _refused(identifier, error, modern=modern)
+            if error.code != protocol.INVALID_REQUEST or not batch.is_batch(body):
+                return _refused(identifier, error, modern=modern)
+        try:
+            return await self._batch(principal, view, body, given, modern=modern)
+        except ProtocolError as error:
+            return _refused(b"", error, modern=modern)
 
     def serves(self, principal: Principal, address: Address) -> bool:
         """Whether there is something at this address for this caller."""
@@ -248,6 +254,21 @@ class Handler:
         if not message.is_request:
             await self._hear(principal, view, session, message)
             return Answer(status=202)
+        answer = await self._ask(principal, view, session, message, given, receive, size)
+        if answer.stream is not None and not answer.large:
+            answer.stream = session.replay.record(answer.stream)
+        return answer
+
+    async def _ask(
+        self,
+        principal: Principal,
+        view: View,
+        session: LegacySession,
+        message: Message,
+        given: McpHeaders,
+        receive: Receive | None,
+        size: int,
+    ) -> Answer:
         params = params_of(message)
         object_param(params, "_meta")
         capabilities = session.capabilities
@@ -255,12 +276,35 @@ class Handler:
         request = Request(principal, view, message, params, False, session, given, capabilities, receive, size, level)
         session.arrive(request.id)
         try:
-            answer = await self._router.handle(request)
+            return await self._router.handle(request)
         finally:
             session.answered(request.id)
-        if answer.stream is not None and not answer.large:
-            answer.stream = session.replay.record(answer.stream)
-        return answer
+
+    async def _batch(self, principal: Principal, view: View, body: bytes, given: McpHeaders, *, modern: bool) -> Answer:
+        session = None if modern else await self._session(principal, given, Message())
+        if session is None or session.version != batch.VERSION:
+            raise ProtocolError(
+                protocol.INVALID_REQUEST,
+                f"Only revision {batch.VERSION} has batches: send each message by itself.",
+                status=400,
+            )
+        works: list[batch.Work] = []
+        for item in batch.split(body):
+            identifier = b""
+            try:
+                message = envelope.parse(item)
+                identifier = bytes(message.id)
+                if message.method == "initialize":
+                    raise ProtocolError(protocol.INVALID_REQUEST, "initialize cannot be part of a batch.")
+                if message.is_request:
+                    # Nobody can tell from the connection which of the requests a client has given up.
+                    ask = partial(self._ask, principal, view, session, message, given, None, len(item))
+                    works.append((identifier, ask))
+                else:
+                    await self._hear(principal, view, session, message)
+            except ProtocolError as error:
+                works.append((identifier, partial(_ready, _refused(identifier, error, modern=False))))
+        return Answer(stream=session.replay.record(batch.answers(works))) if works else Answer(status=202)
 
     def _initialize(self, principal: Principal, view: View, message: Message) -> Answer:
         params = params_of(message)
@@ -323,6 +367,10 @@ class Handler:
             return self._router.listen(principal, view, session, receive)
         except TooManyStreams as error:
             return _refused(b"", error, modern=False)
+
+
+async def _ready(answer: Answer) -> Answer:
+    return answer
 
 
 def _meta_of(params: Params) -> Meta:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from gateway.mcp.task_notices import FollowedTasks
     from registry.servers.connection import Kind
 
-KEEP_ALIVE_SECONDS = 15.0
 MAX_WAITING = 64
 MAX_SUBSCRIPTIONS = 1000
 """Resources that one stream may watch."""
@@ -214,14 +213,7 @@ class Notices:
         try:
             await self.watched_changed({server for server, _ in listener.watched})
             yield first
-            while True:
-                try:
-                    async with asyncio.timeout(KEEP_ALIVE_SECONDS):
-                        event = await listener.queue.get()
-                except TimeoutError:
-                    event = sse.KEEP_ALIVE
-                if event is None:
-                    return
+            while (event := await sse.next_event(listener.queue)) is not None:
                 yield event
         finally:
             self._close(listener)

@@ -10,7 +10,10 @@ import asyncio
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
+
+from gateway.mcp import envelope, protocol
+from gateway.mcp.envelope import Params, ProtocolError
 
 PARKED = "parked:"
 ASKED = "request"
@@ -21,7 +24,16 @@ LIFETIME_SECONDS = 300.0
 MOST = 1000
 
 
-T = TypeVar("T")
+class Asking(Protocol):
+    """A call whose server waits for answers."""
+
+    @property
+    def asked(self) -> dict[str, bytes]:
+        """The server's request ids, by the keys that the client was given."""
+        ...
+
+
+T = TypeVar("T", bound=Asking)
 
 
 @dataclass(slots=True)
@@ -50,18 +62,27 @@ class Parking(Generic[T]):
         self._slots[handle] = _Slot(value, give_up, timer)
         return handle
 
-    def get(self, handle: str) -> T | None:
-        """What is parked, which stays there."""
-        slot = self._slots.get(handle)
-        return None if slot is None else slot.value
+    def take(self, params: Params) -> tuple[T, list[bytes]]:
+        """What was parked, once, with the client's answers as messages for the server.
 
-    def take(self, handle: str) -> T | None:
-        """What was parked, once."""
-        slot = self._slots.pop(handle, None)
+        Args:
+            params: of the request by which the client goes on.
+
+        Raises:
+            ProtocolError: nothing is parked there; or not all was answered, and it stays parked.
+        """
+        given = envelope.object_param(params, "inputResponses")
+        handle = envelope.text_param(params, "requestState").removeprefix(PARKED)
+        slot = self._slots.get(handle)
         if slot is None:
-            return None
+            raise ProtocolError(protocol.INVALID_PARAMS, "requestState has expired or was used: call again without it.")
+        asked = slot.value.asked
+        missing = [key for key in asked if key not in given]
+        if missing:
+            raise ProtocolError(protocol.INVALID_PARAMS, f"params.inputResponses must have {', '.join(missing)}.")
+        del self._slots[handle]
         slot.timer.cancel()
-        return slot.value
+        return slot.value, [envelope.result(identifier, bytes(given[key])) for key, identifier in asked.items()]
 
     def clear(self) -> None:
         for handle in list(self._slots):

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from gateway.mcp.session import LegacySession
 
 MOST_ROUNDS = 16
-KEEP_ALIVE_SECONDS = 15.0
 
 
 async def request_in_rounds(upstream: Upstream, outgoing: Outgoing, session: LegacySession) -> Answer:
@@ -67,7 +66,7 @@ async def _rounds(
         answers: Params = {}
         for key, future in waiting.items():
             while not future.done():
-                await asyncio.wait([future], timeout=KEEP_ALIVE_SECONDS)
+                await asyncio.wait([future], timeout=sse.KEEP_ALIVE_SECONDS)
                 if not future.done():
                     yield sse.KEEP_ALIVE
             answers[key] = _answered(future.result())

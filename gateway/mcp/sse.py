@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 KEEP_ALIVE = b": keep-alive\n\n"
+KEEP_ALIVE_SECONDS = 15.0
+"""After so long without an event a stream has a comment, so that nothing in between takes it for dead."""
 _MAX_EVENT = 64 * 1024 * 1024
 
 
@@ -69,3 +73,12 @@ def frame(message: bytes) -> bytes:
     if b"\n" in message or b"\r" in message:
         message = message.replace(b"\r", b"").replace(b"\n", b"\ndata: ")
     return b"event: message\ndata: " + message + b"\n\n"
+
+
+async def next_event(queue: asyncio.Queue[bytes | None]) -> bytes | None:
+    """What comes next out of a queue, `None` for its end; a comment where nothing has come for a while."""
+    try:
+        async with asyncio.timeout(KEEP_ALIVE_SECONDS):
+            return await queue.get()
+    except TimeoutError:
+        return KEEP_ALIVE

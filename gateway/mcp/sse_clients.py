@@ -17,8 +17,8 @@ from urllib.parse import parse_qs
 
 import structlog
 
-from gateway.mcp import envelope, protocol, sse, translate
-from gateway.mcp.envelope import ProtocolError
+from gateway.mcp import batch, envelope, protocol, sse
+from gateway.mcp.envelope import Message, ProtocolError
 from gateway.mcp.flights import ClientGone
 from gateway.mcp.handler import Address, Handler, address_of, too_many
 from gateway.mcp.streams import Streams, TooManyStreams
@@ -40,7 +40,6 @@ MAX_CALLS = 64
 """Requests of one client under way at a time."""
 MAX_WAITING = 256
 """Events that wait for a client to read; its calls wait beyond that."""
-KEEP_ALIVE_SECONDS = 15.0
 
 _ALLOW_GET = ((b"allow", b"GET"),)
 _ALLOW_POST = ((b"allow", b"POST"),)
@@ -153,14 +152,7 @@ class SseClients:
     async def _events(self, identifier: str, stream: _Stream) -> AsyncIterator[bytes]:
         try:
             yield f"event: endpoint\ndata: {MESSAGES}?session_id={identifier}\n\n".encode()
-            while True:
-                try:
-                    async with asyncio.timeout(KEEP_ALIVE_SECONDS):
-                        event = await stream.events.get()
-                except TimeoutError:
-                    event = sse.KEEP_ALIVE
-                if event is None:
-                    return
+            while (event := await sse.next_event(stream.events)) is not None:
                 yield event
         finally:
             del self._streams[identifier]
@@ -177,11 +169,13 @@ class SseClients:
         try:
             message = envelope.parse(body)
         except ProtocolError as error:
-            return Answer(status=400, body=envelope.error(b"", error))
+            if not batch.is_batch(body):
+                return Answer(status=400, body=envelope.error(b"", error))
+            message = Message()
         if len(stream.calls) >= MAX_CALLS:
             return _refused(429, f"More than {MAX_CALLS} requests are under way on this stream: wait for answers.")
         work = self._answer(stream, principal, stream.headers(raw_headers), body, bytes(message.id))
-        if message.is_request:
+        if message.is_request or not message.jsonrpc:
             _keep(stream.calls, work)
         else:
             await work
@@ -196,14 +190,14 @@ class SseClients:
             opened = next((value for name, value in answer.headers if name == b"mcp-session-id"), None)
             if opened is not None:
                 stream.legacy_id = opened
-            await _pass_on(answer, stream.events)
+            await batch.pass_on(answer, stream.events)
             if opened is not None and stream.notices is None:
                 stream.notices = asyncio.create_task(self._notices(stream))
         except ClientGone:
             # The client has cancelled this call and waits for no answer.
             return
         except (ProtocolError, GatehouseError) as error:
-            failure = error if isinstance(error, ProtocolError) else _as_protocol(error)
+            failure = error if isinstance(error, ProtocolError) else batch.as_protocol(error)
             await stream.events.put(sse.frame(envelope.error(identifier, failure)))
         except Exception:
             log.exception("an MCP message failed")
@@ -217,22 +211,7 @@ class SseClients:
         )
         # It ends with its session, which ends with this stream.
         with suppress(ClientGone):
-            await _pass_on(answer, stream.events)
-
-
-async def _pass_on(answer: Answer, events: asyncio.Queue[bytes | None]) -> None:
-    if answer.stream is None:
-        if answer.body:
-            await events.put(sse.frame(answer.body))
-        return
-    try:
-        if answer.large:
-            await events.put(sse.frame(b"".join([piece async for piece in answer.stream])))
-            return
-        async for chunk in answer.stream:
-            await events.put(chunk)
-    finally:
-        await translate.close(answer.stream)
+            await batch.pass_on(answer, stream.events)
 
 
 def _keep(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
@@ -247,7 +226,3 @@ def _not_found() -> Answer:
 
 def _refused(status: int, why: str) -> Answer:
     return Answer(status=status, body=envelope.error(b"", ProtocolError(protocol.INVALID_REQUEST, why)))
-
-
-def _as_protocol(error: GatehouseError) -> ProtocolError:
-    return ProtocolError(protocol.INVALID_REQUEST, error.message, data={"code": error.code, **error.details})

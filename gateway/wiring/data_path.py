@@ -49,6 +49,7 @@ from registry.budgets.events import LimitsChanged
 from registry.budgets.ledger import Ledger
 from registry.budgets.queries import StoredTerms
 from registry.catalogues.importing import ServerImport
+from registry.core.db import Database
 from registry.core.security import Digester, Sealer
 from registry.emergency.switch import EmergencySwitch
 from registry.incidents.service import IncidentService
@@ -138,7 +139,8 @@ class DataPath:
         database, clock, master = ground.database, ground.clock, ground.master
         self.flights = Flights()
         self.recorder = Recorder(services.usage.write, durable=settings.audit == "durable")
-        self._switch = EmergencySwitch(database, ground.events, clock)
+        self._stops_database = Database(settings.resolved_database_url, ground.events)
+        self._switch = EmergencySwitch(self._stops_database, ground.events, clock)
         self._stop = StopPolicy(self._switch, self.flights)
         self._switch.on_stop(self._stop.end_calls)
         self.desk = Desk(Ledger(database, clock, services.audit), StoredTerms(database), clock)
@@ -254,6 +256,7 @@ class DataPath:
     async def stop(self) -> None:
         self.drain()
         await self._switch.stop()
+        await self._stops_database.close()
         await self._rulebook.stop()
         await self._upkeep.stop()
         await self._changes.stop()

@@ -12,16 +12,19 @@ import hashlib
 import re
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 from urllib.parse import urlencode
 
 import msgspec
 import structlog
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 
-from registry.accounts.errors import AccountInvalid, AccountMissing, ConnectionFailed, LoginNotFound
+from registry.accounts import challenge
+from registry.accounts.errors import AccountInvalid, AccountMissing, ConnectionFailed, IssuerRefused, LoginNotFound
+from registry.accounts.finding import Finder
 from registry.accounts.issuer import IssuerClient, Tokens
 from registry.accounts.models import AccountConnection, ServerAccount, ServerLogin
 from registry.audit.service import AuditService
@@ -62,15 +65,23 @@ class LoginSettings:
 
 
 class _Secret(msgspec.Struct):
-    """The sealed part of an account."""
+    """The sealed part of an account.
+
+    Args:
+        scope: that was asked for.
+        wanted: the scope to ask for when the person connects next, where the server has wanted more.
+    """
 
     headers: dict[str, str] = msgspec.field(default_factory=dict[str, str])
     refresh_token: str | None = None
+    scope: str = ""
+    wanted: str = ""
 
 
 class _Waiting(msgspec.Struct):
     verifier: str
     redirect_uri: str
+    scope: str = ""
 
 
 class AccountService:
@@ -88,6 +99,7 @@ class AccountService:
         self._audit = audit
         self._servers = servers
         self._issuers = issuers
+        self._finder = Finder(issuers)
         self._sealer = Sealer(master, "server-accounts")
         self._states = Digester(master, "account-connections")
         self._concerned: frozenset[str] = frozenset()
@@ -147,33 +159,48 @@ class AccountService:
         login = ServerLogin(server_id=server.id, kind=wanted.kind, scope=wanted.scope, endpoints={}, issuer="")
         login.client_id, secret = wanted.client_id or "", wanted.client_secret
         if wanted.kind != "static":
-            login.issuer = wanted.issuer or await self._issuers.issuer_of(_url_of(server))
-            metadata = await self._issuers.metadata(login.issuer)
-            if wanted.kind == "authorization_code":
-                _require_pkce(metadata)
-            if not login.client_id:
-                login.client_id, secret = await self._issuers.register(metadata, redirect_uri)
-            names = ("authorization_endpoint", "token_endpoint", "token_endpoint_auth_methods_supported")
-            login.endpoints = {name: metadata[name] for name in names if name in metadata}
-            login.endpoints["names_itself"] = metadata.get("authorization_response_iss_parameter_supported") is True
-            login.endpoints["resource"] = _url_of(server)
-        place = f"login/{server.id}/{login.issuer}"
+            secret = await self._finder.fill(login, server, wanted.issuer, secret, redirect_uri)
+        return await self._save(principal, login, secret)
+
+    async def _save(self, principal: Principal, login: ServerLogin, secret: str | None) -> ServerLogin:
+        place = f"login/{login.server_id}/{login.issuer}"
         login.sealed_secret = self._sealer.seal(secret.encode(), place) if secret else None
         login.updated_at = self._clock.now()
         async with self._database.transaction() as session:
-            before = await session.get(ServerLogin, server.id)
+            before = await session.get(ServerLogin, login.server_id)
             if before is not None and (before.kind, before.issuer, before.client_id) != (
                 login.kind,
                 login.issuer,
                 login.client_id,
             ):
-                await session.execute(delete(ServerAccount).where(ServerAccount.server_id == server.id))
+                await session.execute(delete(ServerAccount).where(ServerAccount.server_id == login.server_id))
             await session.merge(login)
             detail = {"kind": login.kind, "issuer": login.issuer}
-            await self._audit.record(session, principal, "logins.set", target=("server", server.id), detail=detail)
-        self._concerned |= {server.id}
+            await self._audit.record(
+                session, principal, "logins.set", target=("server", login.server_id), detail=detail
+            )
+        self._concerned |= {login.server_id}
         self._read.clear()
         return login
+
+    async def _current(self, principal: Principal, login: ServerLogin, server: Server, redirect_uri: str) -> str:
+        """Follow a server that has moved to another issuer; gives the scope to ask for."""
+        scope: str = login.scope or login.endpoints.get("scope", "")
+        if not login.endpoints.get("found"):
+            return scope
+        try:
+            resource = await self._finder.resource(server)
+        except IssuerRefused:
+            # What was found out when the login was set has been checked; it stands until the server says otherwise.
+            return scope
+        if resource is not None and resource.issuer != login.issuer:
+            if not login.endpoints.get("registered"):
+                raise IssuerRefused("The server has another issuer now: an administrator has to set its login anew.")
+            # Neither the client nor the accounts of the one are the other's.
+            login.client_id = ""
+            secret = await self._finder.fill(login, server, None, None, redirect_uri)
+            await self._save(principal, login, secret)
+        return login.scope or login.endpoints.get("scope", "")
 
     async def login(self, session: Session, principal: Principal, server_id: str) -> tuple[ServerLogin, bool]:
         """A server's login, and whether the caller has an account there. Raises `NotFound`."""
@@ -216,10 +243,15 @@ class AccountService:
         """Where a person goes to connect their account."""
         async with self._database.reading() as session:
             login, user_id = await self._personal(session, principal, server_id, "authorization_code")
+            server = await self._servers.get(session, principal, server_id)
+        scope = await self._current(principal, login, server, redirect_uri)
+        _, account = await self._find(server_id, user_id)
+        with suppress(AccountMissing):
+            scope = challenge.scopes(scope, self._open(account).wanted) if account is not None else scope
         state, verifier = secrets.token_urlsafe(32), secrets.token_urlsafe(48)
         digest = self._states.digest(state)
         now = self._clock.now()
-        sealed = self._sealer.seal(msgspec.json.encode(_Waiting(verifier, redirect_uri)), f"connection/{digest}")
+        sealed = self._sealer.seal(msgspec.json.encode(_Waiting(verifier, redirect_uri, scope)), f"connection/{digest}")
         async with self._database.transaction() as session:
             await session.execute(delete(AccountConnection).where(AccountConnection.expires_at <= now))
             session.add(
@@ -231,16 +263,16 @@ class AccountService:
                     expires_at=now + WITHIN,
                 )
             )
-        challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+        hashed = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
         query = {
             "response_type": "code",
             "client_id": login.client_id,
             "redirect_uri": redirect_uri,
             "state": state,
-            "code_challenge": challenge,
+            "code_challenge": hashed,
             "code_challenge_method": "S256",
             "resource": login.endpoints["resource"],
-            **({"scope": login.scope} if login.scope else {}),
+            **({"scope": scope} if scope else {}),
         }
         endpoint: str = login.endpoints["authorization_endpoint"]
         return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}"
@@ -278,7 +310,7 @@ class AccountService:
         if tokens is None:
             raise failed
         async with self._database.transaction() as session:
-            await self._keep(session, login, row.user_id, tokens, None)
+            await self._keep(session, login, row.user_id, tokens, _Secret(scope=waiting.scope))
             await self._audit.record(session, principal, "accounts.connect", target=("server", row.server_id))
         return row.server_id
 
@@ -318,6 +350,69 @@ class AccountService:
         self._read[key] = (self._clock.monotonic(), headers)
         return headers
 
+    async def refused(self, server_id: str, user_id: str | None, shown: Headers, status: int, said: str) -> bool:
+        """A server refused a request with an account's headers; gives whether there are others to try.
+
+        Args:
+            shown: the headers.
+            said: its `WWW-Authenticate`.
+
+        Raises:
+            AccountMissing: the person has to connect the account again.
+            IssuerRefused: the issuer cannot be asked for another token.
+        """
+        login, _ = await self._find(server_id, user_id)
+        if login is None or login.kind == "static":
+            return False
+        holder = _holder(login, user_id)
+        async with self._renewing.setdefault((server_id, holder), asyncio.Lock()):
+            login, account = await self._find(server_id, user_id)
+            self._forget(server_id)
+            if login is None or account is None or tuple(self._open(account).headers.items()) != shown:
+                return True
+            asked = challenge.read(said)
+            if status == 403 or asked.error == challenge.INSUFFICIENT:
+                return await self._step_up(login, account, asked.scope)
+            if self._clock.now() - account.updated_at < EARLY:
+                # A token as new as this will not be better the next time: a person may find out why.
+                if login.kind == "authorization_code":
+                    raise _missing(login, "The server refuses your account")
+                return False
+            try:
+                await self._renewed(login, account, holder)
+            except AccountMissing:
+                await self._is_over(account)
+                raise
+            return True
+
+    async def _step_up(self, login: ServerLogin, account: ServerAccount, needed: str) -> bool:
+        """Ask for the scope that a server misses, beside what was asked for before; once for each scope."""
+        secret = self._open(account)
+        wanted = challenge.scopes(secret.scope, needed)
+        if wanted == secret.scope:
+            return False
+        if login.kind == "client_credentials":
+            tokens = await self._tokens(login, {"grant_type": "client_credentials", "scope": wanted})
+            if tokens is None:
+                return False
+            async with self._database.transaction() as session:
+                await self._keep(session, login, account.holder, tokens, _Secret(scope=wanted))
+            return True
+        secret.wanted = wanted
+        async with self._database.transaction() as session:
+            await self._store(session, login, account.holder, secret, account.expires_at)
+        raise _missing(login, f"The server wants a permission that your account lacks ({needed})")
+
+    async def _is_over(self, account: ServerAccount) -> None:
+        """Show a token no more that its server refuses and its issuer does not renew."""
+        over = update(ServerAccount).where(ServerAccount.id == account.id, ServerAccount.sealed == account.sealed)
+        async with self._database.transaction() as session:
+            await session.execute(over.values(expires_at=self._clock.now()))
+
+    def _forget(self, server_id: str) -> None:
+        for key in [known for known in self._read if known[0] == server_id]:
+            del self._read[key]
+
     async def headers_for_looking(self, server_id: str) -> Headers:
         """The headers to look at a server with: the gateway's own account, else its owner's; none if there is none."""
         async with self._database.reading() as session:
@@ -334,7 +429,7 @@ class AccountService:
             return ()
         if account is None or self._due(account):
             # One renewal at a time: a refresh token serves once.
-            holder = GATEWAY if login.kind == "client_credentials" else user_id or ""
+            holder = _holder(login, user_id)
             async with self._renewing.setdefault((server_id, holder), asyncio.Lock()):
                 login, account = await self._find(server_id, user_id)
                 if login is None:
@@ -348,8 +443,7 @@ class AccountService:
             login = await session.get(ServerLogin, server_id)
             if login is None:
                 return None, None
-            holder = GATEWAY if login.kind == "client_credentials" else user_id or ""
-            account = await _account(session, server_id, holder)
+            account = await _account(session, server_id, _holder(login, user_id))
         # What one issuer gave is never shown to who trusts another.
         return login, account if account is not None and account.issuer == login.issuer else None
 
@@ -357,23 +451,19 @@ class AccountService:
         return account.expires_at is not None and account.expires_at - EARLY <= self._clock.now()
 
     async def _renewed(self, login: ServerLogin, account: ServerAccount | None, holder: str) -> ServerAccount:
-        missing = AccountMissing(
-            "Your account at this server is not connected: open "
-            f"/v1/mcp/servers/{login.server_id}/connect in a browser."
-        )
+        before = self._open(account) if account is not None else _Secret()
         if login.kind == "client_credentials":
-            form = {"grant_type": "client_credentials", **({"scope": login.scope} if login.scope else {})}
-            refresh_token = None
+            before.scope = challenge.scopes(login.scope or login.endpoints.get("scope", ""), before.scope)
+            form = {"grant_type": "client_credentials", **({"scope": before.scope} if before.scope else {})}
+        elif before.refresh_token is not None:
+            form = {"grant_type": "refresh_token", "refresh_token": before.refresh_token}
         else:
-            refresh_token = self._open(account).refresh_token if account is not None else None
-            if refresh_token is None:
-                raise missing
-            form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
+            raise _missing(login, "Your account at this server is not connected")
         tokens = await self._tokens(login, form)
         if tokens is None:
-            raise missing
+            raise _missing(login, "Your account at this server is not connected")
         async with self._database.transaction() as session:
-            return await self._keep(session, login, holder, tokens, refresh_token)
+            return await self._keep(session, login, holder, tokens, before)
 
     async def _tokens(self, login: ServerLogin, form: dict[str, str]) -> Tokens | None:
         sealed = login.sealed_secret
@@ -382,24 +472,26 @@ class AccountService:
         return await self._issuers.tokens(login.endpoints, login.client_id, secret, form)
 
     async def _keep(
-        self, session: Session, login: ServerLogin, holder: str, tokens: Tokens, before: str | None
+        self, session: Session, login: ServerLogin, holder: str, tokens: Tokens, before: _Secret
     ) -> ServerAccount:
-        secret = _Secret({"Authorization": f"Bearer {tokens.access_token}"}, tokens.refresh_token or before)
-        return await self._store(session, login, holder, secret, tokens.expires_in)
+        headers = {"Authorization": f"Bearer {tokens.access_token}"}
+        secret = _Secret(headers, tokens.refresh_token or before.refresh_token, before.scope, before.wanted)
+        lasting = tokens.expires_in
+        until = self._clock.now() + timedelta(seconds=lasting) if lasting is not None else None
+        return await self._store(session, login, holder, secret, until)
 
     async def _store(
-        self, session: Session, login: ServerLogin, holder: str, secret: _Secret, expires_in: float | None
+        self, session: Session, login: ServerLogin, holder: str, secret: _Secret, expires_at: datetime | None
     ) -> ServerAccount:
-        now = self._clock.now()
         account = await _account(session, login.server_id, holder)
         if account is None:
             account = ServerAccount(server_id=login.server_id, holder=holder)
             session.add(account)
         account.issuer = login.issuer
         account.sealed = self._sealer.seal(msgspec.json.encode(secret), _place(login.server_id, holder, login.issuer))
-        account.expires_at = now + timedelta(seconds=expires_in) if expires_in is not None else None
-        account.updated_at = now
-        self._read.pop((login.server_id, holder), None)
+        account.expires_at = expires_at
+        account.updated_at = self._clock.now()
+        self._forget(login.server_id)
         return account
 
     def _open(self, account: ServerAccount) -> _Secret:
@@ -420,13 +512,11 @@ async def _account(session: Session, server_id: str, holder: str) -> ServerAccou
     )
 
 
-def _url_of(server: Server) -> str:
-    url = server.endpoint_url or server.base_url
-    assert url is not None
-    return url
+def _holder(login: ServerLogin, user_id: str | None) -> str:
+    return GATEWAY if login.kind == "client_credentials" else user_id or ""
 
 
-def _require_pkce(metadata: Mapping[str, object]) -> None:
-    methods = metadata.get("code_challenge_methods_supported")
-    if "authorization_endpoint" not in metadata or not isinstance(methods, list) or "S256" not in methods:
-        raise AccountInvalid("The issuer does not offer the code flow with PKCE (S256).", field="issuer")
+def _missing(login: ServerLogin, why: str) -> AccountMissing:
+    if login.kind == "client_credentials":
+        return AccountMissing("The issuer gives the gateway no token: an administrator has to set the login anew.")
+    return AccountMissing(f"{why}: open /v1/mcp/servers/{login.server_id}/connect in a browser.")

@@ -2,8 +2,9 @@
 
 The table is the truth and a poll finds every change of any process, so that stopping needs no bus that could be down.
 A change made in this process is known at once, by its event. Whoever asks while the table has not been read for
-`BLIND_SECONDS` learns that nobody knows, and must refuse. Neighbours: `registry.emergency.service` writes the table,
-`gateway.mcp.policies.stop` asks here.
+`BLIND_SECONDS` learns that nobody knows, and must `read` before anything passes, or refuse. So nothing is ever admitted
+on a reading that is older than that, however slow this process or the database is. Neighbours:
+`registry.emergency.service` writes the table, `gateway.mcp.policies.stop` asks here.
 """
 
 from __future__ import annotations
@@ -23,16 +24,28 @@ from registry.emergency.stop import Stop
 
 log = structlog.get_logger(__name__)
 
-POLL_SECONDS = 0.3
-BLIND_SECONDS = 10.0
-READ_SECONDS = 2.0
-"""Longest that one reading of the table may take."""
+POLL_SECONDS = 0.25
+BLIND_SECONDS = 0.9
+"""A stop is refused everywhere within a second, its commit included."""
+POLL_READ_SECONDS = 1.0
+"""A poll that takes longer is given up for the next: its connection may hang, and streams are waiting to be ended."""
+READ_SECONDS = 5.0
+"""How long a caller waits to know, at most. What is slow under load is better waited for than refused."""
+
+_UNKNOWN = (
+    "Whether an emergency stop is in force could not be read, so nothing passes: "
+    "check that the gateway reaches its database."
+)
 
 Listener = Callable[[Stop], object]
 
 
 class EmergencySwitch:
-    """The stops in force, as this process last read them."""
+    """The stops in force, as this process last read them.
+
+    Args:
+        database: one that nothing else uses, so that no crowd waiting for connections keeps a stop from arriving.
+    """
 
     def __init__(self, database: Database, events: EventBus, clock: Clock) -> None:
         self._database = database
@@ -41,6 +54,7 @@ class EmergencySwitch:
         self._listeners: list[Listener] = []
         self._read_at = float("-inf")
         self._changes = 0
+        self._looking = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         events.subscribe(EmergencyStopped, lambda happened: self._pressed(happened.stop))
         events.subscribe(EmergencyResumed, lambda happened: self._ended(happened.stop))
@@ -56,10 +70,27 @@ class EmergencySwitch:
             StopStateUnknown: the table has not been readable for too long.
         """
         if self._clock.monotonic() - self._read_at > BLIND_SECONDS:
-            raise StopStateUnknown(
-                f"Whether an emergency stop is in force could not be read for {BLIND_SECONDS:g} seconds, "
-                "so nothing passes: check that the gateway reaches its database."
-            )
+            raise StopStateUnknown(_UNKNOWN)
+        return self._covering(org_id)
+
+    async def look(self, org_id: str) -> Stop | None:
+        """As `standing`, for whoever may wait until the table has been read again.
+
+        Raises:
+            StopStateUnknown: it cannot be read.
+        """
+        oldest = self._clock.monotonic() - BLIND_SECONDS
+        async with self._looking:
+            # All who came while one was reading are served by the next reading.
+            if self._read_at < oldest:
+                try:
+                    await self.read()
+                except Exception as error:
+                    # Whatever it is that fails, nobody knows, and nothing may pass.
+                    raise StopStateUnknown(_UNKNOWN) from error
+        return self._covering(org_id)
+
+    def _covering(self, org_id: str) -> Stop | None:
         if not self._stops:
             return None
         return next((stop for stop in self._stops.values() if stop.covers(org_id)), None)
@@ -74,11 +105,11 @@ class EmergencySwitch:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def read(self) -> None:
-        """Read the table once."""
+    async def read(self, patience: float = READ_SECONDS) -> None:
+        """Read the table once, in so many seconds at most."""
         while True:
             changes, began = self._changes, self._clock.monotonic()
-            async with asyncio.timeout(READ_SECONDS), self._database.reading() as session:
+            async with asyncio.timeout(patience), self._database.reading() as session:
                 found = await in_force(session)
             if changes == self._changes:
                 break
@@ -93,7 +124,7 @@ class EmergencySwitch:
         while True:
             await self._clock.sleep(POLL_SECONDS)
             try:
-                await self.read()
+                await self.read(POLL_READ_SECONDS)
             except Exception:
                 # Told when it has lasted; until then the state in memory holds.
                 log.warning("the emergency stop's state could not be read", exc_info=True)

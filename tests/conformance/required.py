@@ -1,7 +1,7 @@
 """What the two revisions require, as the suite froze it at their release.
 
-Client scenarios whose names begin with `auth/` are about a client's OAuth. They concern the gateway where it is the
-client of a server that asks for a token.
+Client scenarios whose names begin with `auth/` are about a client's OAuth: the gateway is such a client where a server
+asks for a token.
 """
 
 from __future__ import annotations
@@ -80,6 +80,56 @@ CLIENT: dict[str, tuple[str, ...]] = {
     ),
 }
 """Without those of authorization."""
+
+_AUTH_BOTH = (
+    "auth/metadata-default",
+    "auth/metadata-var1",
+    "auth/metadata-var2",
+    "auth/metadata-var3",
+    "auth/basic-cimd",
+    "auth/scope-from-www-authenticate",
+    "auth/scope-from-scopes-supported",
+    "auth/scope-omitted-when-undefined",
+    "auth/scope-step-up",
+    "auth/scope-retry-limit",
+    "auth/token-endpoint-auth-basic",
+    "auth/token-endpoint-auth-post",
+    "auth/token-endpoint-auth-none",
+    "auth/pre-registration",
+)
+
+AUTH: dict[str, tuple[str, ...]] = {
+    LEGACY: _AUTH_BOTH,
+    MODERN: (
+        *_AUTH_BOTH,
+        "auth/resource-mismatch",
+        "auth/offline-access-scope",
+        "auth/offline-access-not-supported",
+        "auth/authorization-server-migration",
+        "auth/iss-supported",
+        "auth/iss-not-advertised",
+        "auth/iss-supported-missing",
+        "auth/iss-wrong-issuer",
+        "auth/iss-unexpected",
+        "auth/iss-normalized",
+        "auth/metadata-issuer-mismatch",
+    ),
+}
+"""Client scenarios of authorization."""
+
+AUTH_UNSCORED: dict[str, tuple[str, ...]] = {
+    LEGACY: ("auth/client-credentials-basic",),
+    MODERN: ("auth/client-credentials-basic",),
+}
+
+AUTH_NOT_BUILT: dict[str, str] = {
+    "auth/client-credentials-jwt": "the gateway authenticates with a secret, not with a key of its own",
+    "auth/enterprise-managed-authorization": "the gateway does not exchange people's identity tokens",
+    "auth/dpop": "the gateway shows bearer tokens only",
+    "auth/dpop-nonce": "the gateway shows bearer tokens only",
+    "auth/wif-jwt-bearer": "the gateway has no identity of a workload to show",
+}
+"""Extensions that are not scored, and why they are not run."""
 
 CLIENT_UNSCORED: dict[str, tuple[str, ...]] = {
     LEGACY: ("json-schema-2020-12-preservation",),

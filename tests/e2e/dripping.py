@@ -24,7 +24,8 @@ from tests.support.components.machine import free_port
 
 ROOT = Path(__file__).parents[2]
 VERSION = "2026-07-28"
-DRIP_SECONDS = 0.05
+DRIP_SECONDS = 0.25
+"""Seldom enough that a hundred streams do not keep the machine busy; how streams end does not hang on it."""
 META = {
     "io.modelcontextprotocol/protocolVersion": VERSION,
     "io.modelcontextprotocol/clientCapabilities": {},
@@ -188,7 +189,7 @@ class GatewayProcess:
             text = await answer.text()
             return answer.status, json.loads(text) if text.startswith(("{", "[")) else text
 
-    def open_call(self, key: str, tool: str, arguments: Mapping[str, Any] | None = None) -> Any:
+    def open_call(self, key: str, tool: str, arguments: Mapping[str, Any] | None = None, *, alone: bool = False) -> Any:
         """A call of a tool, to be read as it comes."""
         params = {"name": tool, "arguments": dict(arguments or {}), "_meta": META}
         body = {"jsonrpc": "2.0", "id": "call", "method": "tools/call", "params": params}
@@ -199,11 +200,19 @@ class GatewayProcess:
             "mcp-method": "tools/call",
             "mcp-name": tool,
         }
+        if alone:
+            headers["connection"] = "close"
         return self._http.post(self.url + "/mcp", json=body, headers=headers)
 
-    async def call(self, key: str, tool: str, arguments: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The answer of a call: the last message, where it comes as a stream."""
-        async with self.open_call(key, tool, arguments) as answer:
+    async def call(
+        self, key: str, tool: str, arguments: Mapping[str, Any] | None = None, *, alone: bool = False
+    ) -> dict[str, Any]:
+        """The answer of a call: the last message, where it comes as a stream.
+
+        Args:
+            alone: over a connection of its own, which any of several workers may take.
+        """
+        async with self.open_call(key, tool, arguments, alone=alone) as answer:
             text = await answer.text()
         if answer.content_type == "text/event-stream":
             text = [line[5:] for line in text.splitlines() if line.startswith("data:")][-1]

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from gateway.api.registry.auth import LIMIT
 from gateway.api.shared.route import Caller, Front, Session, public
@@ -15,6 +15,8 @@ from gateway.auth import pages
 from gateway.auth.browser import Browsers, single
 from gateway.auth.credentials import by_cookie
 from gateway.auth.origin import Origin
+from registry.accounts.finding import CLIENT_PATH
+from registry.accounts.issuer import about_us
 from registry.accounts.models import ServerLogin
 from registry.accounts.service import AccountService, Kind, LoginSettings
 from registry.core.errors import GatehouseError
@@ -102,6 +104,14 @@ def connect_router(front: Front, accounts: AccountService, browsers: Browsers, o
         except GatehouseError as error:
             return pages.failure("Not connected", error.message, error.status)
         return pages.page("Connected", "<p>Your account is connected. You may close this page.</p>")
+
+    @api.get(CLIENT_PATH, response_class=JSONResponse)
+    @public
+    async def client(request: Request) -> JSONResponse:
+        """What servers' issuers read of the gateway where they take this address as its client id."""
+        own = origin.of(request.scope)
+        about = about_us(own + CALLBACK_PATH)
+        return JSONResponse({"client_id": own + CLIENT_PATH, "token_endpoint_auth_method": "none", **about})
 
     return api
 

@@ -9,7 +9,6 @@ Where stops come from is the port `Stops`, implemented by `registry.emergency.sw
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -32,8 +31,12 @@ class Stops(Protocol):
         """
         ...
 
-    async def read(self) -> None:
-        """Find out anew. Raises whatever the store raises that cannot be asked."""
+    async def look(self, org_id: str) -> Stop | None:
+        """The same, found out anew.
+
+        Raises:
+            StopStateUnknown: it cannot be.
+        """
         ...
 
 
@@ -50,7 +53,6 @@ class StopPolicy:
     def __init__(self, stops: Stops, flights: Flights) -> None:
         self._stops = stops
         self._flights = flights
-        self._looking = asyncio.Lock()
 
     def admit(self, attempt: Attempt) -> Awaitable[None] | None:
         """Raises `EmergencyStopInForce`."""
@@ -66,16 +68,10 @@ class StopPolicy:
 
     async def _look_again(self, org_id: str) -> None:
         """It may only have been this process that stood still for a while; if it was not, nothing passes."""
-        stop: Stop | None = None
-        async with self._looking:
-            try:
-                stop = self._stops.standing(org_id)
-            except StopStateUnknown as error:
-                try:
-                    await self._stops.read()
-                    stop = self._stops.standing(org_id)
-                except Exception as failure:
-                    raise EmergencyStopInForce(error.message, scope="unknown", reason=error.message) from failure
+        try:
+            stop = await self._stops.look(org_id)
+        except StopStateUnknown as error:
+            raise EmergencyStopInForce(error.message, scope="unknown", reason=error.message) from error
         if stop is not None:
             raise _refusal(stop)
 

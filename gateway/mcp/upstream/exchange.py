@@ -15,7 +15,7 @@ import msgspec
 from gateway.mcp import protocol, sse, translate
 from gateway.mcp.envelope import UNREADABLE, Message, decode_message
 from gateway.mcp.upstream.pool import BodyStream, ConnectionFailed, Pool, Response
-from gateway.mcp.upstream.port import Answer, NotSent, OutcomeUnknown
+from gateway.mcp.upstream.port import Answer, CredentialsRefused, NotSent, OutcomeUnknown
 from registry.core.egress import EgressRefused, EgressTimeout, EgressUnreachable, HeaderInvalid, vet_url
 from registry.core.version import VERSION
 
@@ -115,7 +115,7 @@ class HttpExchange:
             raise OutcomeUnknown(self.slug, "its answer has neither a result nor an error")
         if not same_id(bytes(message.id), identifier):
             if response.status >= 400:
-                if message.jsonrpc == "2.0" and bytes(message.error):
+                if message.jsonrpc == "2.0" and bytes(message.error) and not response.challenge:
                     # Errors about the request as a whole may come without its id.
                     return message
                 raise self.refusal(response)
@@ -138,7 +138,7 @@ class HttpExchange:
     def refusal(self, response: Response) -> NotSent | OutcomeUnknown:
         """What a response that is no MCP message means."""
         if response.status in (401, 403):
-            return NotSent(self.slug, f"it refused the gateway's credentials (HTTP {response.status})", blames=False)
+            return CredentialsRefused(self.slug, response.status, response.challenge)
         if response.status in (404, 405, 406, 415, 421, 429, 503):
             why = f"it did not take the request (HTTP {response.status})"
             return NotSent(self.slug, why, blames=response.status == 503)

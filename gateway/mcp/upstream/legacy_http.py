@@ -93,7 +93,7 @@ class LegacyHttpUpstream:
     async def request(self, outgoing: Outgoing) -> Answer:
         state = outgoing.params.get("requestState")
         if outgoing.modern and state is not None:
-            return await self._resume(outgoing, envelope.text_param(outgoing.params, "requestState"))
+            return await self._resume(outgoing)
         try:
             return await self._request(outgoing)
         except SessionGone as error:
@@ -234,20 +234,12 @@ class LegacyHttpUpstream:
         await discard(response)
         return None
 
-    async def _resume(self, outgoing: Outgoing, state: str) -> Answer:
+    async def _resume(self, outgoing: Outgoing) -> Answer:
         """Bring a parked server what it asked for, and read on."""
-        given = envelope.object_param(outgoing.params, "inputResponses")
-        handle = state.removeprefix(PARKED)
-        parked = self._parking.get(handle)
-        if parked is None:
-            raise ProtocolError(protocol.INVALID_PARAMS, "requestState has expired or was used: call again without it.")
-        missing = [key for key in parked.asked if key not in given]
-        if missing:
-            raise ProtocolError(protocol.INVALID_PARAMS, f"params.inputResponses must have {', '.join(missing)}.")
-        self._parking.take(handle)
+        parked, answers = self._parking.take(outgoing.params)
         try:
-            for key, identifier in parked.asked.items():
-                await self._post(parked.reading.session_id, envelope.result(identifier, bytes(given[key])))
+            for message in answers:
+                await self._post(parked.reading.session_id, message)
         except BaseException:
             # Nobody else knows of the stream any more.
             await self._leave(parked.reading, answered=False)

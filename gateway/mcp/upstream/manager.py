@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from gateway.mcp.upstream.account import AccountUpstream
 from gateway.mcp.upstream.child import Child
 from gateway.mcp.upstream.concurrency import Concurrency
 from gateway.mcp.upstream.contained import ContainedProgram, ProgramDoor
@@ -14,7 +15,7 @@ from gateway.mcp.upstream.guard import Guard
 from gateway.mcp.upstream.legacy_http import LegacyHttpUpstream
 from gateway.mcp.upstream.modern_http import ModernHttpUpstream
 from gateway.mcp.upstream.openapi import OpenApiUpstream
-from gateway.mcp.upstream.port import NotSent, Upstream
+from gateway.mcp.upstream.port import CredentialsRefused, NotSent, Upstream
 from gateway.mcp.upstream.program import OnExit, OnLine, Program, ProgramFailed
 from gateway.mcp.upstream.sse import SseUpstream
 from gateway.mcp.upstream.stdio import StdioUpstream
@@ -56,6 +57,15 @@ class Credentials(Protocol):
 
     async def headers_for_looking(self, server_id: str) -> tuple[tuple[str, str], ...]:
         """The headers of the gateway's own requests."""
+        ...
+
+    async def refused(
+        self, server_id: str, user_id: str | None, shown: tuple[tuple[str, str], ...], status: int, said: str
+    ) -> bool:
+        """A server refused these headers, with its `WWW-Authenticate`; gives whether there are others to try.
+
+        Raises `GatehouseError` where this person has to do something first.
+        """
         ...
 
 
@@ -112,11 +122,32 @@ class Upstreams:
         try:
             headers = await self._credentials.headers(connection.server_id, principal.user_id)
         except GatehouseError as error:
-            raise NotSent(connection.slug, error.message) from None
+            raise NotSent(connection.slug, error.message, blames=False) from None
         if len(self._holders) >= MOST_PERSONAL:
             self._holders.clear()
         self._holders[principal.subject] = holder
-        return self._with_account(connection, headers, holder)
+
+        async def again(error: CredentialsRefused) -> Upstream | None:
+            return await self._after(error, connection, principal, headers)
+
+        return AccountUpstream(self._with_account(connection, headers, holder), again)
+
+    async def _after(
+        self,
+        error: CredentialsRefused,
+        connection: Connection,
+        principal: Principal,
+        shown: tuple[tuple[str, str], ...],
+    ) -> Upstream | None:
+        """What to repeat a refused request with, if there is anything else. Raises `NotSent` as `of` does."""
+        server_id, user_id = connection.server_id, principal.user_id
+        try:
+            if not await self._credentials.refused(server_id, user_id, shown, error.status, error.challenge):
+                return None
+            headers = await self._credentials.headers(server_id, user_id)
+        except GatehouseError as failure:
+            raise NotSent(connection.slug, failure.message, blames=False) from None
+        return self._with_account(connection, headers, user_id or "")
 
     async def for_looking(self, connection: Connection) -> Connection:
         """How the gateway itself reaches a server."""

@@ -117,19 +117,11 @@ class Multiplex:
 
     async def _resume(self, outgoing: Outgoing) -> Answer:
         """Bring a parked server what it asked for, and go on."""
-        given = envelope.object_param(outgoing.params, "inputResponses")
-        handle = envelope.text_param(outgoing.params, "requestState").removeprefix(PARKED)
-        parked = self._parking.get(handle)
-        if parked is None:
-            raise ProtocolError(protocol.INVALID_PARAMS, "requestState has expired or was used: call again without it.")
-        missing = [key for key in parked.asked if key not in given]
-        if missing:
-            raise ProtocolError(protocol.INVALID_PARAMS, f"params.inputResponses must have {', '.join(missing)}.")
-        self._parking.take(handle)
+        parked, answers = self._parking.take(outgoing.params)
         answer = Answer()
         try:
-            for key, identifier in parked.asked.items():
-                await self._line.write(envelope.result(identifier, bytes(given[key])), None)
+            for message in answers:
+                await self._line.write(message, None)
             first = await _next(parked.pending)
         except BaseException:
             self._give_up(parked.identifier)

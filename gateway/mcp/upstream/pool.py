@@ -48,7 +48,7 @@ class ConnectionFailed(Exception):
 class Response:
     """What came back: the status, the headers that matter, and either `body` or `stream`."""
 
-    __slots__ = ("body", "content_type", "encoding", "length", "session_id", "status", "stream")
+    __slots__ = ("body", "challenge", "content_type", "encoding", "length", "session_id", "status", "stream")
 
     def __init__(self) -> None:
         self.status = 0
@@ -56,6 +56,7 @@ class Response:
         self.encoding = b""
         self.length: int | None = None
         self.session_id: bytes | None = None
+        self.challenge = b""
         self.body = b""
         self.stream: BodyStream | None = None
 
@@ -223,6 +224,8 @@ class _Connection(asyncio.Protocol):
             self._chunked = True
         elif size == 16 and name.lower() == b"content-encoding":
             self._response.encoding = value.lower()
+        elif size == 16 and name.lower() == b"www-authenticate":
+            self._response.challenge = value
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()

@@ -51,6 +51,20 @@ class NotSent(UpstreamFailure):
         self.blames = blames
 
 
+class CredentialsRefused(NotSent):
+    """The server wants other credentials than those that it was shown.
+
+    Args:
+        status: 401 or 403.
+        challenge: its `WWW-Authenticate`.
+    """
+
+    def __init__(self, server: str, status: int, challenge: bytes) -> None:
+        super().__init__(server, f"it refused the gateway's credentials (HTTP {status})", blames=False)
+        self.status = status
+        self.challenge = challenge.decode("latin-1")
+
+
 class OutcomeUnknown(UpstreamFailure):
     """The server may have carried out the call: trying again may do it twice."""
 

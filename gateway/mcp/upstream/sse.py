@@ -17,7 +17,7 @@ from gateway.mcp.upstream.backoff import Backoff
 from gateway.mcp.upstream.exchange import discard, header_lines, is_events
 from gateway.mcp.upstream.multiplex import Multiplex
 from gateway.mcp.upstream.pool import ConnectionFailed, Pool, Response
-from gateway.mcp.upstream.port import Answer, NotSent, OutcomeUnknown, Outgoing, UpstreamFailure
+from gateway.mcp.upstream.port import Answer, CredentialsRefused, NotSent, OutcomeUnknown, Outgoing, UpstreamFailure
 from registry.core.egress import EgressRefused, EgressTimeout, EgressUnreachable, UrlInvalid, vet_url
 from registry.core.version import VERSION
 from registry.identity.principal import Principal
@@ -210,6 +210,8 @@ class _Session:
         response = await self._exchange(head + self._common + b"\r\n", b"")
         if response.status != 200 or response.stream is None or not is_events(response):
             await discard(response)
+            if response.status in (401, 403):
+                raise CredentialsRefused(self._slug, response.status, response.challenge)
             raise NotSent(self._slug, f"it did not open an event stream (HTTP {response.status})")
         self._stream = response.stream
         named: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -280,7 +282,7 @@ class _Session:
             async with asyncio.timeout(self._post_seconds):
                 response = await self._exchange(head, message)
                 await discard(response)
-            return self._refusal(response.status)
+            return self._refusal(response)
         except UpstreamFailure as error:
             return error
         except TimeoutError:
@@ -294,13 +296,14 @@ class _Session:
         except (EgressRefused, EgressUnreachable, EgressTimeout) as error:
             raise NotSent(self._slug, error.message) from None
 
-    def _refusal(self, status: int) -> UpstreamFailure | None:
+    def _refusal(self, response: Response) -> UpstreamFailure | None:
+        status = response.status
         if 200 <= status < 300:
             return None
         if status in _GONE:
             return SessionGone(self._slug, f"it did not take the message (HTTP {status})")
         if status in (401, 403):
-            return NotSent(self._slug, f"it refused the gateway's credentials (HTTP {status})", blames=False)
+            return CredentialsRefused(self._slug, status, response.challenge)
         if status < 500:
             return NotSent(self._slug, f"it did not take the message (HTTP {status})", blames=False)
         return OutcomeUnknown(self._slug, f"it answered HTTP {status}")

@@ -30,6 +30,8 @@ class Guarded:
     seen: list[dict[str, str]] = field(default_factory=list)
     lifetime: int = 3600
     issuer: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    """What the issuer says of itself beside the rest."""
 
     def issue(self, holder: str) -> dict[str, Any]:
         token, following = f"up-{secrets.token_hex(8)}", f"ref-{secrets.token_hex(8)}"
@@ -56,6 +58,7 @@ class Guarded:
                         "code_challenge_methods_supported": ["S256"],
                         "token_endpoint_auth_methods_supported": ["client_secret_post"],
                         "authorization_response_iss_parameter_supported": True,
+                        **self.metadata,
                     }
                 )
             case "/register":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -10,10 +11,12 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 from sqlalchemy import update
 
+from registry.accounts.finding import CLIENT_PATH
 from registry.accounts.models import ServerAccount
 from tests.gateway.auth.browser import Browser, Page, admin_of, browser
 from tests.gateway.conftest import Running
 from tests.gateway.mcp.guarded import Guarded, guarded
+from tests.support.running import running_gateway
 
 CALLBACK = "/v1/mcp/connect/callback"
 
@@ -137,6 +140,71 @@ async def test_two_people_bring_headers_and_each_sees_only_their_own(gateway: Ru
         wal = tmp.with_name("gatehouse.db-wal")
         stored = text + (wal.read_bytes() if wal.exists() else b"")
         assert ada.encode() not in stored
+
+
+async def test_a_token_that_was_revoked_is_renewed_and_the_call_repeated(gateway: Running) -> None:
+    async with guarded() as server:
+        login = {"kind": "client_credentials", "issuer": server.url.removesuffix("/mcp")}
+        server_id = await registered(gateway, server, **login, client_id="here", client_secret="whisper")
+        assert (await discovered(gateway, server_id)) is None
+        assert (await call(gateway, "guarded__who"))[0]
+        # Its end is far away, but the server knows nothing of it any more.
+        server.tokens.clear()
+        answered, said = await call(gateway, "guarded__who")
+        assert (answered, len(server.forms)) == (False, 1), "one as new as this is not asked for again"
+        assert "refused the gateway's credentials (HTTP 401)" in said
+        await grown_older(gateway)
+        calls = await asyncio.gather(*(call(gateway, "guarded__who") for _ in range(5)))
+        assert all(answered and "the gateway" in said for answered, said in calls), calls
+        assert len(server.forms) == 2, "one renewal serves all"
+
+
+async def test_an_account_that_cannot_be_renewed_is_said_to_be_over(gateway: Running, tmp_path: Path) -> None:
+    async with guarded() as server, browser(gateway.url) as person:
+        server_id = await registered(gateway, server, kind="authorization_code")
+        await person.sign_in(*admin_of(tmp_path / "data"))
+        wanted = await sent(person, server_id, server)
+        issuer = server.url.removesuffix("/mcp")
+        assert (await back(person, code="code-of-ada", state=wanted["state"], iss=issuer)).status == 200
+        await discovered(gateway, server_id)
+        assert (await call(gateway, "guarded__who"))[0]
+        server.tokens.clear()
+        server.refresh.clear()
+        await grown_older(gateway)
+        requests = len(server.forms)
+        for _ in range(2):
+            answered, said = await call(gateway, "guarded__who")
+            assert (answered, f"/v1/mcp/servers/{server_id}/connect" in said) == (False, True), said
+        assert [form["grant_type"] for form in server.forms[requests:]] == ["refresh_token"] * 2
+        wanted = await sent(person, server_id, server)
+        assert (await back(person, code="code-of-ada", state=wanted["state"], iss=issuer)).status == 200
+        assert (await call(gateway, "guarded__who"))[0]
+
+
+async def grown_older(gateway: Running) -> None:
+    """All accounts, by an hour."""
+    application = gateway.application
+    before = application.ground.clock.now() - timedelta(hours=1)
+    async with application.database.transaction() as session:
+        await session.execute(update(ServerAccount).values(updated_at=before))
+
+
+@pytest.mark.requirement("auth.client-document")
+async def test_the_gateway_has_a_document_as_a_client(tmp_path: Path) -> None:
+    own = "https://gateway.example"
+    settings = {"public_url": own, "egress_allow": ["127.0.0.0/8"], "allowed_hosts": ["127.0.0.1"]}
+    async with running_gateway(tmp_path / "public", **settings) as gateway, guarded() as server:
+        server.metadata = {"client_id_metadata_document_supported": True}
+        made = await gateway.register("Guarded", base_url=server.url)
+        path = f"/v1/mcp/servers/{made['id']}/login"
+        status, login = await gateway.rest("PUT", path, {"kind": "authorization_code"})
+        assert (status, login["client_id"]) == (200, f"{own}{CLIENT_PATH}")
+        status, document = await gateway.rest("GET", CLIENT_PATH)
+        assert status == 200
+        assert document["client_id"] == login["client_id"]
+        assert document["redirect_uris"] == [own + CALLBACK]
+        assert "refresh_token" in document["grant_types"]
+        assert document["token_endpoint_auth_method"] == "none"
 
 
 async def test_issuers_that_are_not_what_they_say_are_refused(gateway: Running) -> None:

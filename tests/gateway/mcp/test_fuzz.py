@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.mcp import batch
 from tests.gateway.mcp.door import LEGACY, MODERN, Answer, Door, opened
 from tests.gateway.mcp.exchange import META, Exchange, Speaker
 from tests.gateway.mcp.spec.server import Spoken, spoken
@@ -58,7 +59,11 @@ class Doors:
         await self.door.register("old", self.old.url)
         await self.door.register("new", self.new.url)
         speaker = await Speaker.of(self.door, "legacy", "/mcp", capabilities={"roots": {}})
-        self.session = speaker.session or ""
+        about = {"protocolVersion": batch.VERSION, "capabilities": {}, "clientInfo": {"name": "f", "version": "1"}}
+        opening = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": about}).encode()
+        headers = {"Authorization": f"Bearer {self.door.admin}", "Content-Type": "application/json"}
+        batching = await self.door.send("POST", "/mcp", headers, opening)
+        self.sessions = {LEGACY: speaker.session or "", batch.VERSION: batching.headers["mcp-session-id"]}
         self.messages = "/messages/"
 
     def close(self) -> None:
@@ -125,11 +130,14 @@ messages = st.fixed_dictionaries(
         "error": json_values,
     },
 )
-bodies = st.sampled_from(CORPUS) | messages.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=60)
+written = (messages | st.lists(messages | json_values, max_size=5)).map(lambda value: json.dumps(value).encode())
+bodies = st.sampled_from(CORPUS) | written | st.binary(max_size=60)
 
 
 @st.composite
-def requests(draw: Any, session: str, key: str, paths: tuple[str, ...]) -> tuple[str, str, dict[str, str], bytes]:
+def requests(
+    draw: Any, sessions: dict[str, str], key: str, paths: tuple[str, ...]
+) -> tuple[str, str, dict[str, str], bytes]:
     """A request that is mostly good, with a few things wrong: else nothing would come far."""
     method = draw(st.sampled_from(["POST", "POST", "POST", "GET", "DELETE", "PUT", "OPTIONS", "HEAD"]))
     body = draw(bodies)
@@ -139,7 +147,9 @@ def requests(draw: Any, session: str, key: str, paths: tuple[str, ...]) -> tuple
         headers["Mcp-Name"] = draw(st.sampled_from(NAMES))
     else:
         # The session itself is never ended by an example: the others need it.
-        headers |= {"MCP-Protocol-Version": LEGACY, "Mcp-Session-Id": session if method != "DELETE" else "nobody"}
+        version = draw(st.sampled_from([*sessions]))
+        session = sessions[version] if method != "DELETE" else "nobody"
+        headers |= {"MCP-Protocol-Version": version, "Mcp-Session-Id": session}
     for name in draw(st.lists(st.sampled_from([*headers, "Last-Event-ID", "Accept", "Origin", "Mcp-Param-Region"]))):
         if draw(st.booleans()):
             headers.pop(name, None)
@@ -155,13 +165,13 @@ limits = settings(max_examples=250, deadline=None, suppress_health_check=list(He
 @given(st.data())
 @limits
 def test_any_request_at_the_doors_of_streamable_http(doors: Doors, data: st.DataObject) -> None:
-    check(doors.send(*data.draw(requests(doors.session, doors.door.admin, PATHS))))
+    check(doors.send(*data.draw(requests(doors.sessions, doors.door.admin, PATHS))))
 
 
 @given(st.data())
 @limits
 def test_any_request_at_the_doors_of_http_sse(doors: Doors, data: st.DataObject) -> None:
-    check(doors.send(*data.draw(requests(doors.session, doors.door.admin, SSE_PATHS))))
+    check(doors.send(*data.draw(requests(doors.sessions, doors.door.admin, SSE_PATHS))))
 
 
 @given(st.lists(bodies, max_size=4))

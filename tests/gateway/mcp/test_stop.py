@@ -35,10 +35,9 @@ class Table:
             raise StopStateUnknown("It could not be read.")
         return next((stop for stop in self.stops if stop.covers(org_id)), None)
 
-    async def read(self) -> None:
-        if not self.back:
-            raise OSError("the database is away")
-        self.readable = True
+    async def look(self, org_id: str) -> Stop | None:
+        self.readable = self.readable or self.back
+        return self.standing(org_id)
 
 
 async def admit(policy: StopPolicy, call: Attempt) -> None:

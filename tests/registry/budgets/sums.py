@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import func, select
 
@@ -23,26 +24,35 @@ class Account:
 
 
 async def accounts(database: Database) -> list[Account]:
-    """Every period's row, checked against its allotments and entries, oldest first."""
+    """Every period's row, checked against its allotments and entries, oldest first.
+
+    One statement reads it all: processes that work on meanwhile change nothing between two parts of it.
+    """
+    period, limit, entry = BudgetPeriod, BudgetLimit, BudgetEntry
+    entered = (entry.granted, entry.spent, entry.returned, entry.lapsed, entry.overrun)
+    query = (
+        select(
+            limit.amount,
+            limit.action,
+            *(period.spent, period.reserved, period.overrun, period.told),
+            _sum(BudgetAllotment.reserved, BudgetAllotment.period_id),
+            *(_sum(column, entry.period_id) for column in entered),
+        )
+        .join(limit, limit.id == period.limit_id)
+        .order_by(period.starts_at)
+    )
+    found: list[Account] = []
     async with database.reading() as session:
-        query = select(BudgetPeriod, BudgetLimit).join(BudgetLimit, BudgetLimit.id == BudgetPeriod.limit_id)
-        found = []
-        for period, limit in (await session.execute(query.order_by(BudgetPeriod.starts_at))).all():
-            held = await session.scalar(
-                select(func.coalesce(func.sum(BudgetAllotment.reserved), 0)).where(
-                    BudgetAllotment.period_id == period.id
-                )
-            )
-            entry = BudgetEntry
-            columns = (entry.granted, entry.spent, entry.returned, entry.lapsed, entry.overrun)
-            sums = select(*(func.coalesce(func.sum(column), 0) for column in columns))
-            granted, spent, returned, lapsed, overrun = (
-                await session.execute(sums.where(entry.period_id == period.id))
-            ).one()
-            assert period.reserved == held == granted - spent - returned - lapsed
-            assert period.spent == spent + lapsed
-            assert period.overrun == overrun
-            found.append(
-                Account(limit.amount, limit.action, period.spent, period.reserved, period.overrun, period.told)
-            )
-        return found
+        rows = (await session.execute(query)).all()
+    for *columns, held, granted, spent, returned, lapsed, overrun in rows:
+        account = Account(*columns)
+        assert account.reserved == held == granted - spent - returned - lapsed
+        assert account.spent == spent + lapsed
+        assert account.overrun == overrun
+        found.append(account)
+    return found
+
+
+def _sum(column: Any, period_id: Any) -> Any:
+    """Over the rows of one period; 0 for none."""
+    return select(func.coalesce(func.sum(column), 0)).where(period_id == BudgetPeriod.id).scalar_subquery()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 
 from registry.audit.models import AuditEntry
 from registry.audit.service import AuditService
@@ -180,11 +180,45 @@ async def test_what_cannot_be_read_is_unknown(
     switch = EmergencySwitch(database, events, clock)
     with pytest.raises(StopStateUnknown):
         switch.standing(admin.user.org_id)
+    began = clock.monotonic()
     await switch.read()
-    clock.advance(BLIND_SECONDS)
+    # What is promised of a stop, its commit included.
+    assert BLIND_SECONDS < 1.0
+    clock.advance(BLIND_SECONDS - (clock.monotonic() - began))
     assert switch.standing(admin.user.org_id) is None
     clock.advance(0.1)
     with pytest.raises(StopStateUnknown, match="could not be read"):
         switch.standing(admin.user.org_id)
     await switch.read()
     assert switch.standing(admin.user.org_id) is None
+
+
+async def test_a_process_that_stood_still_learns_of_a_stop_before_it_lets_anything_pass(
+    database: Database, clock: SettableClock, service: EmergencyService, admin: Person
+) -> None:
+    """What bounds how late a stop is obeyed, without anything being quick: one reading, for all who wait for it."""
+    switch, org_id = EmergencySwitch(database, EventBus(), clock), admin.user.org_id
+    await switch.read()
+    stop = await _pause(database, service, admin)
+    assert switch.standing(org_id) is None
+    clock.advance(BLIND_SECONDS + 0.01)
+    reads: list[str] = []
+
+    def count(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if "emergency_stops" in statement:
+            reads.append(statement)
+
+    event.listen(database.engine.sync_engine, "before_cursor_execute", count)
+    assert await asyncio.gather(*(switch.look(org_id) for _ in range(20))) == [stop] * 20
+    assert len(reads) == 1
+    await database.engine.dispose()
+    clock.advance(BLIND_SECONDS + 0.01)
+    event.listen(database.engine.sync_engine, "before_cursor_execute", _refuse)
+    with pytest.raises(StopStateUnknown, match="reaches its database"):
+        await switch.look(org_id)
+    event.remove(database.engine.sync_engine, "before_cursor_execute", _refuse)
+    assert await switch.look(org_id) == stop
+
+
+def _refuse(*_: object) -> None:
+    raise OSError("the database is away")
