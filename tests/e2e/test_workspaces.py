@@ -254,6 +254,58 @@ def an_orphan(engine: DockerEngine, gateway: str) -> str:
     return engine.run("create", *labels, IMAGE).strip()
 
 
+def test_without_an_engine_everything_else_works(tmp_path: Path) -> None:
+    with RunningGateway(tmp_path / "data", env={"DOCKER_HOST": "unix:///nowhere/docker.sock"}) as lonely:
+        answer = lonely.rest("GET", "/api/v1/health")
+        health = answer.json()
+        assert (answer.status, health["status"]) == (200, "degraded")
+        assert health["components"]["database"]["status"] == "healthy"
+        assert health["components"]["docker"]["status"] == "unavailable"
+        refused = lonely.rest("POST", "/api/v1/workspaces", {"name": "one"})
+        assert refused.status == 503
+        for told in (health["components"]["docker"]["message"], refused.json()["detail"]):
+            assert "start Docker on this machine, or point DOCKER_HOST at an engine" in told
+        assert lonely.rest("GET", "/api/v1/workspaces").json()["meta"]["total"] == 0
+        assert lonely.rest("GET", "/readyz").status == 200
+        assert lonely.cli("call", "gatehouse__workspaces_list").code == 0
+
+
+@pytest.mark.parametrize(("network", "said"), [("none", "unreachable"), ("allowlist", "403"), ("open", "403")])
+def test_no_policy_leads_to_the_gateways_own(
+    gateway: RunningGateway, docker_engine: DockerEngine, network: str, said: str
+) -> None:
+    """Neither the gateway, nor what is beside it, nor metadata, nor the engine; through the proxy or past it."""
+    hosts = {"allowed_hosts": [f"127.0.0.1:{gateway.port}", "169.254.169.254"]} if network == "allowlist" else {}
+    made = create(gateway, f"reach-{network}", network=network, **hosts)
+    wait_for(gateway, made["id"], "running")
+    targets = [f"127.0.0.1:{gateway.port}", f"localhost:{gateway.port}", f"{docker_engine.address}:{gateway.port}"]
+    targets += ["169.254.169.254:80", "172.17.0.1:2375", "host.docker.internal:80"]
+    command = f"python3 - {' '.join(targets)}"
+    asked = {"command": command, "stdin": _REACH, "env": {"no_proxy": "", "NO_PROXY": ""}}
+    done = invoke(gateway, made["id"], "shell_run", asked)
+    assert done["stdout"].splitlines() == [f"{target} {said}" for target in targets], done
+    assert gateway.rest("DELETE", f"/api/v1/workspaces/{made['id']}").status == 204
+
+
+_REACH = """
+import socket, sys, urllib.error, urllib.request
+for target in sys.argv[1:]:
+    host, _, port = target.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), 5).close()
+        print(target, "is reached past the proxy")
+        continue
+    except OSError:
+        pass
+    try:
+        print(target, "answers", urllib.request.urlopen(f"http://{target}/", timeout=30).status)
+    except urllib.error.HTTPError as error:
+        print(target, error.code)
+    except OSError:
+        print(target, "unreachable")
+"""
+
+
 def test_the_command_line(gateway: RunningGateway) -> None:
     created = gateway.cli("workspaces", "create", "shelf", "--description", "for tests")
     assert created.out == f"Created workspace shelf at {gateway.url}/ws/shelf/mcp.\n", created.both
