@@ -32,6 +32,13 @@ def gateway(image: dict[str, str], docker_engine: DockerEngine, data_dir: Path) 
         docker_engine.run("rm", "--force", "--volumes", *ours.split())
 
 
+def add(gateway: RunningGateway, name: str, *options: str) -> None:
+    added = gateway.cli("servers", "add", name, "--container", *options, "--", *PROGRAM)
+    assert added.code == 0, added.both
+    # Registering waits for a few seconds only, which a busy machine may take to make the container.
+    until(lambda: gateway.cli("servers", "refresh", name), lambda read: read.out.startswith("4 tools"))
+
+
 def call(gateway: RunningGateway, tool: str) -> tuple[int, str]:
     ran = gateway.cli("call", tool)
     return ran.code, ran.both
@@ -55,9 +62,7 @@ def programs(engine: DockerEngine, gateway: RunningGateway) -> dict[str, list[st
 
 
 def test_a_server_runs_in_a_container_and_is_started_again(gateway: RunningGateway) -> None:
-    added = gateway.cli("servers", "add", "boxed", "--container", "--env", "SECRET=s3cret", "--", *PROGRAM)
-    assert added.code == 0, added.both
-    assert "does not answer" not in added.both, added.both
+    add(gateway, "boxed", "--env", "SECRET=s3cret")
     first = where(gateway, "boxed")
     assert first.pop("pid") > 1
     assert first == {"uid": 10001, "rights": "0" * 16, "interfaces": ["lo"], "kept": False, "secret": "s3cret"}
@@ -72,7 +77,7 @@ def test_a_server_runs_in_a_container_and_is_started_again(gateway: RunningGatew
 
 def test_what_it_takes_too_much_of_is_told_and_costs_others_nothing(gateway: RunningGateway) -> None:
     for name in ("hungry", "neighbour"):
-        assert gateway.cli("servers", "add", name, "--container", "--", *PROGRAM).code == 0
+        add(gateway, name)
     code, said = call(gateway, "hungry__hog")
     assert (code != 0, "memory" in said) == (True, True), said
     code, said = call(gateway, "neighbour__fork")
@@ -86,7 +91,7 @@ def test_what_a_killed_gateway_ran_ends_with_it(
     tmp_path: Path,
 ) -> None:
     with RunningGateway(tmp_path / "data", env=image) as first:
-        assert first.cli("servers", "add", "boxed", "--container", "--", *PROGRAM).code == 0
+        add(first, "boxed")
         where(first, "boxed")
         assert [len(running) for running in programs(docker_engine, first).values()] == [1]
         first.child.kill()
