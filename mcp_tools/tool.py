@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -49,13 +50,11 @@ class Tool(Generic[A]):
     idempotent: bool = False
 
     def definition(self) -> dict[str, Any]:
-        schema = self.arguments.model_json_schema()
-        schema.pop("title", None)
         return {
             "name": self.name,
             "title": self.title,
             "description": self.description,
-            "inputSchema": schema,
+            "inputSchema": _schema(self.arguments),
             "annotations": {
                 "title": self.title,
                 "readOnlyHint": self.read_only,
@@ -107,6 +106,13 @@ class Toolbox:
             json.dumps(text).encode(),
             text.encode(),
         )
+
+
+@cache
+def _schema(arguments: type[Arguments]) -> dict[str, Any]:
+    schema = arguments.model_json_schema()
+    schema.pop("title", None)
+    return schema
 
 
 def _failed(code: str, message: str, details: dict[str, Any]) -> bytes:

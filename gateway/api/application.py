@@ -37,7 +37,8 @@ def create_api(routers: Iterable[APIRouter], *, version: str) -> FastAPI:
     app = FastAPI(title=TITLE, version=version, openapi_url=None, docs_url=None, redoc_url=None)
     install_errors(app)
     for router in routers:
-        app.include_router(router)
+        # They are complete as they are: including them would analyse every route once more, at the first request.
+        app.router.routes.extend(router.routes)
     _add_description(app)
     return app
 

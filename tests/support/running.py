@@ -18,6 +18,7 @@ from gateway.app import Application
 from gateway.edge import GuardedHttp
 from registry.core.settings import Settings
 from tests.support.components.machine import free_port
+from tests.support.database import lay_schema
 
 
 @dataclass
@@ -63,6 +64,7 @@ async def running_gateway(directory: Path, *, at: int | None = None, **changes: 
     """
     port = at or free_port()
     settings = Settings(data_dir=directory, stdio_user="same", rate_limits="off", **changes)
+    await lay_schema(directory)
     application = Application(settings, "127.0.0.1", port)
     made = await application.prepare()
     assert made is not None

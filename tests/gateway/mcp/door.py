@@ -12,6 +12,7 @@ from typing import Any
 
 from gateway.app import Application
 from registry.core.settings import Settings
+from tests.support.database import lay_schema
 
 HOST = "127.0.0.1:8000"
 MODERN = "2026-07-28"
@@ -187,6 +188,7 @@ class Legacy(Client):
 @asynccontextmanager
 async def opened(data_dir: Path, **settings: Any) -> AsyncIterator[Door]:
     """An application with an empty database for the length of the block; rate limits are off unless asked for."""
+    await lay_schema(data_dir)
     app = Application(Settings(data_dir=data_dir, **({"rate_limits": "off"} | settings)), "127.0.0.1", 8000)
     made = await app.prepare()
     assert made is not None
