@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,6 @@ async def member(door: Door, admin: Client) -> Client:
     """An ordinary user of the same organisation."""
     async with door.app.database.reading() as session:
         org_id = (await session.get_one(User, admin.user_id)).org_id
-    person = await add_user(door.app.database, SettableClock(), org_id, "member@acme.test")
+    person = await add_user(door.app.database, SettableClock(datetime.now(UTC)), org_id, "member@acme.test")
     made = await admin.ask("POST /api/v1/api-keys", {"name": "member's", "user_id": person.user.id})
     return Client(door, made["data"]["api_key"], person.user.id)
