@@ -10,6 +10,8 @@ from bench.scenarios import ALL
 from bench.window import NOISE_LIMIT
 
 BASELINE = "nginx"
+POLICIES = ("guarded", "gatehouse")
+"""With all policies at work, and with none that has anything to do: what they cost is the quotient."""
 Record = dict[str, Any]
 Cell = Callable[[str, str], str]
 
@@ -72,6 +74,10 @@ class Report:
             parts.append(
                 self._table(f"Gateway CPU per operation, {BASELINE} = 1", self._rated, self._against("cpu_us"), others)
             )
+        with_policies, without = POLICIES
+        if {with_policies, without} <= set(gateways):
+            title = f"The cost of all policies: CPU per operation, {without} = 1"
+            parts.append(self._table(title, self._rated, self._against("cpu_us", without), [with_policies]))
         parts += [
             self._table(
                 "Upstream requests per operation / new upstream connections per operation",
@@ -119,9 +125,9 @@ class Report:
         p50, p99 = self.value(target, scenario, "p50_ms"), self.value(target, scenario, "p99_ms")
         return "-" if p50 is None or p99 is None else f"{p50:,.2f} / {p99:,.2f}"
 
-    def _against(self, key: str) -> Cell:
+    def _against(self, key: str, baseline: str = BASELINE) -> Cell:
         def cell(target: str, scenario: str) -> str:
-            mine, base = self.value(target, scenario, key), self.value(BASELINE, scenario, key)
+            mine, base = self.value(target, scenario, key), self.value(baseline, scenario, key)
             return f"{mine / base:.2f}" if mine and base else "-"
 
         return cell

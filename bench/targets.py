@@ -16,6 +16,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.client import McpClient
 from bench.errors import BenchError
@@ -23,6 +24,8 @@ from bench.machine import Cores, Process, require
 
 ROOT = Path(__file__).resolve().parent.parent
 READY_WITHIN = 90.0
+PLENTY = 1_000_000_000
+"""Of calls or dollars: a limit that is watched and never reached."""
 
 
 @dataclass(frozen=True)
@@ -214,9 +217,13 @@ class Gatehouse(Target):
             self._wait_http()
             for upstream in behind:
                 self._register(upstream)
+            self.arrange(behind)
             self.wait_ready(expected_tools(behind))
         finally:
             self.stop()
+
+    def arrange(self, behind: list[Behind]) -> None:
+        """What else is there before the timed start, done over REST."""
 
     def command(self) -> list[str]:
         python = os.environ.get("GATEHOUSE_BENCH_PYTHON", sys.executable)
@@ -234,7 +241,7 @@ class Gatehouse(Target):
             "GATEHOUSE_RATE_LIMITS": "off",  # the façade's; a client that registers 50 servers would meet them
         }
 
-    def _rest(self, method: str, path: str, body: dict[str, str] | None = None) -> tuple[int, bytes]:
+    def _rest(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             headers = {**self.headers, "Content-Type": "application/json"}
@@ -256,14 +263,48 @@ class Gatehouse(Target):
             time.sleep(0.02)
         raise BenchError(f"/readyz was not 200 within {READY_WITHIN:.0f} s")
 
-    def _register(self, upstream: Behind) -> None:
-        body = {"name": upstream.name, "base_url": upstream.url, "environment": "development"}
-        status, answer = self._rest("POST", "/v1/mcp/servers", body)
+    def _register(self, upstream: Behind, **more: Any) -> None:
+        self._create(
+            "/v1/mcp/servers",
+            {"name": upstream.name, "base_url": upstream.url, "environment": "development", **more},
+        )
+
+    def _create(self, path: str, body: dict[str, Any]) -> None:
+        status, answer = self._rest("POST", path, body)
         if status != 201:
-            raise BenchError(f"registering {upstream.name} answered {status}: {answer[:400].decode(errors='replace')}")
+            said = answer[:400].decode(errors="replace")
+            raise BenchError(f"creating {body['name']} at {path} answered {status}: {said}")
 
 
-TARGETS: dict[str, type[Target]] = {target.name: target for target in (Direct, Nginx, Gatehouse)}
+class Guarded(Gatehouse):
+    """The same with every policy at work on each call, and none that refuses one: what the policies cost.
+
+    Two blocking budgets (calls and dollars), a price, rates for caller, server and tool, an access rule that decides,
+    an approval rule that looks into the arguments, and another server's secret that they must not hold. Pinning and
+    size caps are on in both.
+    """
+
+    name = "guarded"
+
+    def environment(self) -> dict[str, str]:
+        rates = ",".join(f"{name}={PLENTY}" for name in ("up0", "up0__echo"))
+        return {**super().environment(), "GATEHOUSE_CALLS_PER_MINUTE": str(PLENTY), "GATEHOUSE_CALL_LIMITS": rates}
+
+    def arrange(self, behind: list[Behind]) -> None:
+        secret = {"X-Api-Key": secrets.token_hex(32)}
+        self._register(Behind("vault", behind[0].port, tools=1, number=len(behind)), headers=secret)
+        for unit in ("calls", "usd"):
+            limit = {"name": unit, "unit": unit, "amount": PLENTY, "action_on_exceed": "block", "period": "monthly"}
+            self._create("/api/v1/budget/limits", limit)
+        self._create("/v1/access/rules", {"name": "all tools", "effect": "allow", "what": "tool", "pattern": "*"})
+        dear = {"path": "amount", "compare": "gt", "value": 1000}
+        self._create("/v1/approvals/rules", {"name": "dear", "argument": dear})
+
+    def _register(self, upstream: Behind, **more: Any) -> None:
+        super()._register(upstream, price_usd=0.0001, **more)
+
+
+TARGETS: dict[str, type[Target]] = {target.name: target for target in (Direct, Nginx, Gatehouse, Guarded)}
 
 
 def select(names: str) -> list[type[Target]]:

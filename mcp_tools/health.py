@@ -111,6 +111,15 @@ class HealthTools:
                 read_only=True,
             ),
             Tool(
+                "health_config",
+                "Show how a server is watched",
+                "Show how often and how a server is checked, and when alerts are raised.",
+                READ,
+                OneServer,
+                self._config,
+                read_only=True,
+            ),
+            Tool(
                 "health_configure",
                 "Configure health checks",
                 "Say how often and how a server is checked, when alerts are raised, and when not. What is left out "
@@ -174,6 +183,10 @@ class HealthTools:
                 end=wanted.end_time,
                 granularity=wanted.granularity,
             )
+
+    async def _config(self, principal: Principal, wanted: OneServer) -> ServerHealthConfig:
+        async with self._database.reading() as session:
+            return await self._monitoring.config(session, principal, wanted.server)
 
     async def _configure(self, principal: Principal, wanted: ConfigureHealth) -> ServerHealthConfig:
         changes = wanted.model_dump(mode="json", exclude_none=True, exclude={"server"})

@@ -1,4 +1,4 @@
-"""Tools for jobs of the outbox: `jobs_list`, `jobs_replay`."""
+"""Tools for jobs of the outbox: `jobs_list`, `jobs_get`, `jobs_replay`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class ListJobs(Arguments):
     offset: int = Field(0, ge=0)
 
 
-class ReplayJob(Arguments):
-    id: str = Field(description="Of the dead job.")
+class OneJob(Arguments):
+    id: str = Field(description="Of the job.")
 
 
 class JobTools:
@@ -41,11 +41,20 @@ class JobTools:
                 read_only=True,
             ),
             Tool(
+                "jobs_get",
+                "Show a job",
+                "Show how one piece of work behind requests stands, such as the cleanup after a removed server.",
+                READ,
+                OneJob,
+                self._get,
+                read_only=True,
+            ),
+            Tool(
                 "jobs_replay",
                 "Replay a dead job",
                 "Have a job that failed for good tried again.",
                 MANAGE,
-                ReplayJob,
+                OneJob,
                 self._replay,
             ),
         ]
@@ -54,6 +63,10 @@ class JobTools:
         async with self._database.reading() as session:
             return await self._jobs.list(session, principal, **wanted.model_dump())
 
-    async def _replay(self, principal: Principal, wanted: ReplayJob) -> JobView:
+    async def _get(self, principal: Principal, wanted: OneJob) -> JobView:
+        async with self._database.reading() as session:
+            return job_view(await self._jobs.get(session, principal, wanted.id))
+
+    async def _replay(self, principal: Principal, wanted: OneJob) -> JobView:
         async with self._database.transaction() as session:
             return job_view(await self._jobs.replay(session, principal, wanted.id))

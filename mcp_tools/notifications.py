@@ -14,7 +14,9 @@ from registry.notifications.service import MANAGE, READ, ChannelView, Notificati
 
 
 class ListChannels(Arguments):
-    server: str = Field(description="Id or slug of the server.")
+    server: str | None = Field(
+        None, description="Id or slug of the server; when left out, it is about every server of the organisation."
+    )
 
 
 class CreateChannel(ListChannels):
@@ -66,7 +68,7 @@ class NotificationTools:
             Tool(
                 "channels_list",
                 "List notification channels",
-                "List where people hear of a server's alerts.",
+                "List where people hear of the alerts of a server, or of all servers.",
                 READ,
                 ListChannels,
                 self._list,
@@ -75,7 +77,7 @@ class NotificationTools:
             Tool(
                 "channels_create",
                 "Add a notification channel",
-                "Have a server's alerts sent by mail, Slack, a signed webhook, PagerDuty or apprise.",
+                "Have the alerts of a server, or of all, sent by mail, Slack, a signed webhook, PagerDuty or apprise.",
                 MANAGE,
                 CreateChannel,
                 self._create,

@@ -1,4 +1,4 @@
-"""Tools for organisations: `organizations_list`, `organizations_get`."""
+"""Tools for organisations: `organizations_list`, `organizations_get`, `organizations_update`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,16 @@ from pydantic import BaseModel, Field
 from mcp_tools.tool import Arguments, Tool
 from registry.core.db import Database
 from registry.identity.models import Organization
-from registry.identity.organizations import READ, OrganizationService, OrganizationSettings, settings_of
+from registry.identity.organizations import (
+    MANAGE,
+    READ,
+    Features,
+    OrganizationService,
+    OrganizationSettings,
+    settings_of,
+)
 from registry.identity.principal import Principal
+from registry.servers.service import Environment
 
 
 class ListOrganizations(Arguments):
@@ -20,6 +28,14 @@ class ListOrganizations(Arguments):
 
 class GetOrganization(Arguments):
     id: str = Field(description="Of the organisation.")
+
+
+class UpdateOrganization(GetOrganization):
+    name: str | None = Field(None, min_length=1, max_length=200)
+    description: str | None = Field(None, max_length=10_000)
+    max_servers: int | None = Field(None, ge=0, le=1_000_000)
+    allowed_environments: list[Environment] | None = Field(None, max_length=3)
+    features: Features | None = None
 
 
 class OrganizationView(BaseModel):
@@ -70,6 +86,15 @@ class OrganizationTools:
                 self._get,
                 read_only=True,
             ),
+            Tool(
+                "organizations_update",
+                "Change an organisation",
+                "Change an organisation's name and what it allows. What is left out stays as it is.",
+                MANAGE,
+                UpdateOrganization,
+                self._update,
+                idempotent=True,
+            ),
         ]
 
     async def _list(self, principal: Principal, _wanted: ListOrganizations) -> OrganizationsView:
@@ -82,6 +107,14 @@ class OrganizationTools:
             found, users = await self._organizations.get(session, principal, wanted.id)
             members = [MemberView(id=u.id, email=u.email, name=u.name, roles=[u.role]) for u in users]
             return OrganizationWithUsers(**_view(found).model_dump(), users=members)
+
+    async def _update(self, principal: Principal, wanted: UpdateOrganization) -> OrganizationView:
+        settings = wanted.model_dump(include={"max_servers", "allowed_environments", "features"}, exclude_none=True)
+        async with self._database.transaction() as session:
+            changed = await self._organizations.update(
+                session, principal, wanted.id, name=wanted.name, description=wanted.description, settings=settings
+            )
+            return _view(changed)
 
 
 def _view(found: Organization) -> OrganizationView:

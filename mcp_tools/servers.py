@@ -63,6 +63,7 @@ class RemovedServer(BaseModel):
     id: str
     slug: str
     removed: bool = True
+    cleanup_job_id: str
 
 
 class DiscoveredServer(BaseModel):
@@ -166,8 +167,8 @@ class ServerTools:
     async def _remove(self, principal: Principal, wanted: OneServer) -> RemovedServer:
         async with self._database.transaction() as session:
             server = await self._servers.get_by_id_or_slug(session, principal, wanted.server)
-            await self._servers.remove(session, principal, server.id)
-            return RemovedServer(id=server.id, slug=server.slug)
+            _, job_id = await self._servers.remove(session, principal, server.id)
+            return RemovedServer(id=server.id, slug=server.slug, cleanup_job_id=job_id)
 
     async def _discover(self, principal: Principal, wanted: OneServer) -> DiscoveredServer:
         async with self._database.reading() as session:

@@ -13,6 +13,7 @@ import typer
 from typer.exceptions import TyperException
 
 from gateway.cli.access import access
+from gateway.cli.accounts import accounts, logins
 from gateway.cli.approvals import approvals
 from gateway.cli.audit import audit
 from gateway.cli.budgets import budget
@@ -30,10 +31,12 @@ from gateway.cli.rpc import own_version
 from gateway.cli.serve import serve
 from gateway.cli.servers import servers
 from gateway.cli.sets import sets
+from gateway.cli.sign_ins import grants, sessions
 from gateway.cli.stdio import stdio
 from gateway.cli.teams import teams
 from gateway.cli.tools import call, tools
 from gateway.cli.usage import usage
+from gateway.cli.users import organizations, users
 from gateway.cli.why import why
 from gateway.cli.workspaces import workspaces
 from registry.core.errors import GatehouseError
@@ -66,6 +69,12 @@ app.add_typer(workspaces, name="workspaces")
 app.add_typer(jobs, name="jobs")
 app.add_typer(health, name="health")
 app.add_typer(channels, name="channels")
+app.add_typer(users, name="users")
+app.add_typer(organizations, name="organizations")
+app.add_typer(sessions, name="sessions")
+app.add_typer(grants, name="grants")
+app.add_typer(logins, name="logins")
+app.add_typer(accounts, name="accounts")
 app.command("import")(import_servers)
 app.command()(call)
 app.command()(why)

@@ -40,40 +40,28 @@ def list_rules(as_json: AsJson = False) -> None:
     show_table(("place", "effect", "who", "what", "name", "id"), map(_row, objects_in(found.get("rules"))))
 
 
-@access.command("allow")
-def allow(
-    pattern: _Pattern = None,
-    set_slug: _Set = None,
-    role: _Role = None,
-    team: _Team = None,
-    user: _User = None,
-    key: _Key = None,
-    only: _Only = "any",
-    name: _Name = None,
-    before: _Before = None,
-    as_json: AsJson = False,
-) -> None:
-    """Let somebody use what a pattern or a set names. The first rule that is about both decides."""
-    what = _what("allow", pattern, set_slug, only, name, before)
-    _create(what, {"role": role, "team": team, "user": user, "key": key}, as_json)
+def _offer(effect: str, about: str) -> None:
+    """Offer the command that makes rules of an effect."""
+
+    @access.command(effect, help=f"{about} what a pattern or a set names. The first rule that is about both decides.")
+    def create(
+        pattern: _Pattern = None,
+        set_slug: _Set = None,
+        role: _Role = None,
+        team: _Team = None,
+        user: _User = None,
+        key: _Key = None,
+        only: _Only = "any",
+        name: _Name = None,
+        before: _Before = None,
+        as_json: AsJson = False,
+    ) -> None:
+        what = _what(effect, pattern, set_slug, only, name, before)
+        _create(what, {"role": role, "team": team, "user": user, "key": key}, as_json)
 
 
-@access.command("deny")
-def deny(
-    pattern: _Pattern = None,
-    set_slug: _Set = None,
-    role: _Role = None,
-    team: _Team = None,
-    user: _User = None,
-    key: _Key = None,
-    only: _Only = "any",
-    name: _Name = None,
-    before: _Before = None,
-    as_json: AsJson = False,
-) -> None:
-    """Keep somebody from using what a pattern or a set names. The first rule that is about both decides."""
-    what = _what("deny", pattern, set_slug, only, name, before)
-    _create(what, {"role": role, "team": team, "user": user, "key": key}, as_json)
+_offer("allow", "Let somebody use")
+_offer("deny", "Keep somebody from using")
 
 
 @access.command("remove")

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import quote
 
 import typer
 
@@ -23,7 +22,7 @@ from gateway.cli.local import FIRST_RUN, Address, data_dir, find_gateway
 from gateway.cli.output import AsJson, one_line, show, show_json
 from gateway.cli.rpc import own_version
 from gateway.cli.serve import read_settings
-from gateway.cli.servers import SERVERS
+from gateway.cli.servers import SERVERS, trouble
 
 State = Literal["ok", "fail", "skip"]
 
@@ -204,10 +203,6 @@ async def _server(client: GatewayClient, server: dict[str, Any]) -> Finding:
         return Finding(name, "ok", health)
     if health == "unknown":
         return Finding(name, "ok", "not checked yet", f"gatehouse servers refresh {slug}")
-    try:
-        report: dict[str, Any] = await client.rest("GET", f"{SERVERS}/{quote(str(server['id']), safe='')}/health")
-    except CommandFailed as error:
-        report = {"error_message": error.message}
     where = server.get("base_url") or "its command"
     advice = f"Check that {where} runs and takes its credentials, then: gatehouse servers refresh {slug}"
-    return Finding(name, "fail", f"{health}: {report.get('error_message') or 'no reason given'}", advice)
+    return Finding(name, "fail", f"{health}: {await trouble(client, server)}", advice)

@@ -35,6 +35,17 @@ def list_jobs(
     show_table(["id", "topic", "status", "attempts", "due", "last error"], rows)
 
 
+@jobs.command("show")
+def show_job(job: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:
+    """Show how one job stands."""
+    found = run(lambda client: client.rest("GET", f"/v1/jobs/{quote(job, safe='')}"))
+    if as_json:
+        show_json(found)
+        return
+    for name, value in object_in(found).items():
+        show(one_line(f"{name}: {value}"))
+
+
 @jobs.command("replay")
 def replay(job: Annotated[str, typer.Argument(metavar="ID", help="The dead job.")], as_json: AsJson = False) -> None:
     """Have a dead job tried again."""

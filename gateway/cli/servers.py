@@ -81,13 +81,17 @@ def add(
     if container or image or network or allow:
         body["container"] = _container(command, image, network, allow or [])
 
-    server = object_in(run(lambda client: client.rest("POST", SERVERS, body, headers=headers)))
+    async def work(client: GatewayClient) -> tuple[dict[str, Any], str | None]:
+        made = object_in(await client.rest("POST", SERVERS, body, headers=headers))
+        return made, await trouble(client, made)
+
+    server, why = run(work)
     if as_json:
         show_json(server)
     else:
         show(f"Registered {_summary(server)}.")
-    if server.get("health_status") not in ("healthy", "unknown"):
-        note(f"It does not answer well yet: see `gatehouse servers show {server.get('slug') or server.get('id')}`.")
+    if why is not None:
+        note(f"It does not answer well yet: {why}")
 
 
 def _by_url(url: str | None, transport: str | None, header: list[str], env: list[str]) -> dict[str, Any]:
@@ -164,16 +168,19 @@ def list_servers(as_json: AsJson = False) -> None:
 def show_server(which: Which, as_json: AsJson = False) -> None:
     """Show everything about one server."""
 
-    async def work(client: GatewayClient) -> Any:
-        return await client.rest("GET", _path(await find(client, which)))
+    async def work(client: GatewayClient) -> tuple[dict[str, Any], str | None]:
+        server = object_in(await client.rest("GET", _path(await find(client, which))))
+        return server, None if as_json else await trouble(client, server)
 
-    server = object_in(run(work))
+    server, why = run(work)
     if as_json:
         show_json(server)
         return
     for field, value in server.items():
         if value not in (None, [], {}):
             show(f"{field + ':':<20}{_value(value)}")
+    if why is not None:
+        note(f"It does not answer well: {why}")
 
 
 @servers.command("update")
@@ -229,6 +236,8 @@ def remove(which: Which, as_json: AsJson = False) -> None:
         show_json(answer)
     else:
         show(f"Removed {one_line(str(server.get('name')))}.")
+        if job := object_in(answer).get("cleanup_job_id"):
+            note(one_line(f"What was kept for it is removed by job {job}: see `gatehouse jobs show`."))
 
 
 @servers.command("refresh")
@@ -263,6 +272,17 @@ async def find(client: GatewayClient, which: str) -> dict[str, Any]:
         if matching:
             return matching[0]
     raise CommandFailed(f"There is no server {which}: `gatehouse servers list` shows what there is.")
+
+
+async def trouble(client: GatewayClient, server: dict[str, Any]) -> str | None:
+    """Why a server is not well, as its last check found; `None` where nothing is known against it."""
+    if server.get("health_status") in ("healthy", "unknown"):
+        return None
+    try:
+        report = object_in(await client.rest("GET", f"{_path(server)}/health"))
+    except CommandFailed as error:
+        return error.message
+    return str(report.get("error_message") or "no reason given")
 
 
 def _path(server: dict[str, Any]) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Callable
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -14,28 +17,37 @@ USAGE = "/v1/usage"
 
 usage = typer.Typer(no_args_is_help=True, help="Show who called what, how often, and what it cost.")
 
-Since = Annotated[str | None, typer.Option(metavar="TIME", help="Then or later, such as 2026-11-22T12:00:00Z.")]
-Until = Annotated[str | None, typer.Option(metavar="TIME", help="Before.")]
-Server = Annotated[str | None, typer.Option(metavar="SLUG")]
-Name = Annotated[str | None, typer.Option(help="Of the tool or prompt, or the resource's URI.")]
-Outcome = Annotated[str | None, typer.Option(help="ok, tool_error, error, denied, not_sent or unknown.")]
-User = Annotated[str | None, typer.Option(metavar="ID")]
-Key = Annotated[int | None, typer.Option(metavar="ID", help="Of an API key.")]
+_FILTERS: dict[str, Any] = {
+    "since": Annotated[str | None, typer.Option(metavar="TIME", help="Then or later, such as 2026-11-22T12:00:00Z.")],
+    "until": Annotated[str | None, typer.Option(metavar="TIME", help="Before.")],
+    "server": Annotated[str | None, typer.Option(metavar="SLUG")],
+    "name": Annotated[str | None, typer.Option(help="Of the tool or prompt, or the resource's URI.")],
+    "outcome": Annotated[str | None, typer.Option(help="ok, tool_error, error, denied, not_sent or unknown.")],
+    "user_id": Annotated[str | None, typer.Option("--user", metavar="ID")],
+    "key_id": Annotated[int | None, typer.Option("--key", metavar="ID", help="Of an API key.")],
+}
+"""What says which calls are meant: the same for every command, by the names of the routes' parameters."""
+
+
+def _filtered(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command these options; what was given of them is its first argument."""
+
+    @wraps(command)
+    def filled(**given: Any) -> None:
+        query = {name: value for name in _FILTERS if (value := given.pop(name)) is not None}
+        command(query, **given)
+
+    _, *own = signature(command, eval_str=True).parameters.values()
+    options = [Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=of) for name, of in _FILTERS.items()]
+    own = [parameter.replace(kind=Parameter.KEYWORD_ONLY) for parameter in own]
+    cast("Any", filled).__signature__ = Signature([*own, *options])
+    return filled
 
 
 @usage.command("summary")
-def summary(
-    since: Since = None,
-    until: Until = None,
-    server: Server = None,
-    name: Name = None,
-    outcome: Outcome = None,
-    user: User = None,
-    key: Key = None,
-    as_json: AsJson = False,
-) -> None:
+@_filtered
+def summary(query: dict[str, Any], as_json: AsJson = False) -> None:
     """Sum up the calls."""
-    query = _query(since, until, server, name, outcome, user, key)
     found = object_in(run(lambda client: client.rest("GET", f"{USAGE}/summary", query=query)))
     if as_json:
         show_json(found)
@@ -45,20 +57,14 @@ def summary(
 
 
 @usage.command("by")
+@_filtered
 def by(
+    query: dict[str, Any],
     group: Annotated[str, typer.Argument(help="server, tool, user, key, outcome, hour or day.")] = "tool",
-    since: Since = None,
-    until: Until = None,
-    server: Server = None,
-    name: Name = None,
-    outcome: Outcome = None,
-    user: User = None,
-    key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """The same sums by what calls have in common."""
-    query = _query(since, until, server, name, outcome, user, key) | {"by": group}
-    found = object_in(run(lambda client: client.rest("GET", f"{USAGE}/groups", query=query)))
+    found = object_in(run(lambda client: client.rest("GET", f"{USAGE}/groups", query={**query, "by": group})))
     if as_json:
         show_json(found)
         return
@@ -68,44 +74,17 @@ def by(
 
 
 @usage.command("calls")
+@_filtered
 def calls(
-    since: Since = None,
-    until: Until = None,
-    server: Server = None,
-    name: Name = None,
-    outcome: Outcome = None,
-    user: User = None,
-    key: Key = None,
+    query: dict[str, Any],
     limit: Annotated[int, typer.Option(min=1, max=200)] = 50,
     as_json: AsJson = False,
 ) -> None:
     """List single calls, newest first."""
-    query = _query(since, until, server, name, outcome, user, key) | {"limit": limit}
-    found = object_in(run(lambda client: client.rest("GET", f"{USAGE}/calls", query=query)))
+    found = object_in(run(lambda client: client.rest("GET", f"{USAGE}/calls", query={**query, "limit": limit})))
     if as_json:
         show_json(found)
         return
     rows = objects_in(found.get("calls"))
     fields = ("at", "server", "name", "outcome", "duration_ms", "cost_usd", "user_id", "key_id")
     show_table(fields, ([str(row.get(field)) for field in fields] for row in rows))
-
-
-def _query(
-    since: str | None,
-    until: str | None,
-    server: str | None,
-    name: str | None,
-    outcome: str | None,
-    user: str | None,
-    key: int | None,
-) -> dict[str, Any]:
-    given = {
-        "since": since,
-        "until": until,
-        "server": server,
-        "name": name,
-        "outcome": outcome,
-        "user_id": user,
-        "key_id": key,
-    }
-    return {field: value for field, value in given.items() if value is not None}

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs
 
 import structlog
 
-from gateway.auth.credentials import find_credential
+from gateway.auth.credentials import CrossSite, by_cookie, find_credential, require_same_origin
 from registry.core.db import as_uuid
 from registry.core.errors import Unauthenticated
 from registry.health.book import HealthChecked
@@ -145,7 +145,7 @@ class HealthSockets:
         known = as_uuid(server_id)
         try:
             credential = _credential(scope)
-        except Unauthenticated as error:
+        except (Unauthenticated, CrossSite) as error:
             return (UNAUTHENTICATED, error.message), None
         standing = (await self._read({known})).get(known) if known is not None else None
         refusal = await self._refusal(credential, standing)
@@ -238,4 +238,10 @@ def _message(server_id: str, standing: Standing) -> str:
 def _credential(scope: Scope) -> bytes:
     """Of the headers, or of `?token=`, which is all that a browser's script can send."""
     given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token")
-    return given[0].encode("latin-1", "replace") if given else find_credential(scope["headers"])
+    if given:
+        return given[0].encode("latin-1", "replace")
+    found = find_credential(scope["headers"])
+    if by_cookie(scope["headers"]):
+        # No rule of browsers keeps another site's page from opening a socket here, with the cookie, and reading it.
+        require_same_origin(scope["headers"])
+    return found

@@ -86,7 +86,7 @@ def routers(
         health_api.system_router(front, services.health),
         auth_api.router(front, services.identity),
         account_api.public_router(front, services.identity),
-        account_api.router(front, services.identity, services.oauth),
+        account_api.router(front, services.identity, services.oauth, services.stays),
         *sign_in_routers(ground, services, front),
         organizations_api.router(front, services.organizations),
         api_keys_api.router(front, services.identity),

@@ -24,6 +24,7 @@ from registry.identity.directory import Directory
 from registry.identity.organizations import OrganizationService
 from registry.identity.permissions import role_named
 from registry.identity.service import IdentityService
+from registry.identity.stays import Stays
 from registry.jobs.service import JobService
 from registry.notifications.senders import Senders
 from registry.notifications.service import NotificationService
@@ -58,6 +59,7 @@ class Services:
     audit_log: AuditLog
     verifier: AuditVerifier
     identity: IdentityService
+    stays: Stays
     directory: Directory
     organizations: OrganizationService
     servers: ServerService
@@ -106,6 +108,7 @@ class Services:
             audit_log=AuditLog(database, [Changes(), Calls()]),
             verifier=AuditVerifier(database, clock, audit_key, (CHANGES_TABLE, CALLS_TABLE), own=[usage.chain]),
             identity=identity,
+            stays=Stays(clock, audit),
             directory=Directory(clock, audit, identity),
             organizations=OrganizationService(clock, audit),
             servers=servers,
@@ -113,7 +116,7 @@ class Services:
             usage=usage,
             health=HealthService(database, clock),
             book=book,
-            monitoring=MonitoringService(clock, audit, servers, book),
+            monitoring=MonitoringService(clock, audit, book),
             notifications=notifications,
             emergency=EmergencyService(clock, audit),
             budgets=BudgetService(clock, audit, Domains(scopes=WITH_WORKSPACES)),
@@ -122,14 +125,7 @@ class Services:
             approvals=ApprovalService(clock, audit, Sealer(master, "approvals")),
             imports=OpenApiImport(servers, ground.egress),
             jobs=JobService(clock, audit),
-            oauth=OAuthService(
-                database,
-                clock,
-                audit,
-                master,
-                ClientDocuments(ground.egress.client, clock),
-                access_token_minutes=settings.access_token_minutes,
-            ),
+            oauth=_oauth(ground, audit),
             oidc=_oidc(ground, people),
             accounts=AccountService(database, clock, audit, servers, IssuerClient(ground.egress.client), master),
             external=ExternalTokens(database, people, [_trusted(ground, entry) for entry in settings.jwt_issuers]),
@@ -153,6 +149,17 @@ def _identity(ground: Ground, audit: AuditService) -> IdentityService:
         access_token_minutes=settings.access_token_minutes,
         idle=timedelta(minutes=settings.login_idle_minutes),
         lifetime=timedelta(days=settings.login_days),
+    )
+
+
+def _oauth(ground: Ground, audit: AuditService) -> OAuthService:
+    return OAuthService(
+        ground.database,
+        ground.clock,
+        audit,
+        ground.master,
+        ClientDocuments(ground.egress.client, ground.clock),
+        access_token_minutes=ground.settings.access_token_minutes,
     )
 
 

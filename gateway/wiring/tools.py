@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gateway.api.registry.accounts import CALLBACK_PATH
 from mcp_tools.access import AccessTools
+from mcp_tools.accounts import AccountTools
 from mcp_tools.approvals import ApprovalTools
 from mcp_tools.audit import AuditTools
 from mcp_tools.budgets import BudgetTools
@@ -18,8 +20,10 @@ from mcp_tools.organizations import OrganizationTools
 from mcp_tools.pins import PinTools
 from mcp_tools.servers import ServerTools
 from mcp_tools.sets import SetTools
+from mcp_tools.sign_ins import SignInTools
 from mcp_tools.teams import TeamTools
 from mcp_tools.usage import UsageTools
+from mcp_tools.users import UserTools
 from mcp_tools.why import WhyTools
 from mcp_tools.workspaces import WorkspaceTools
 
@@ -53,4 +57,7 @@ def own_tools(ground: Ground, services: Services, path: DataPath, workspaces: Wo
         *WorkspaceTools(database, workspaces.service, workspaces.console, workspaces.endpoint_of).tools(),
         *JobTools(database, services.jobs).tools(),
         *OrganizationTools(database, services.organizations).tools(),
+        *UserTools(database, services.directory).tools(),
+        *SignInTools(database, services.stays, services.oauth).tools(),
+        *AccountTools(database, services.servers, services.accounts, ground.url + CALLBACK_PATH).tools(),
     ]

@@ -137,11 +137,6 @@ class AccountService:
         async with self._database.reading() as session:
             rows = (await session.execute(statement)).all()
         self._concerned = frozenset(row.server_id for row in rows if row.deleted_at is None)
-        if gone := [row.server_id for row in rows if row.deleted_at is not None]:
-            # Nobody needs the secrets of a server that was removed.
-            async with self._database.transaction() as session:
-                for record in (ServerAccount, AccountConnection, ServerLogin):
-                    await session.execute(delete(record).where(record.server_id.in_(gone)))
 
     # -- how a server is signed in to
 
@@ -218,6 +213,12 @@ class AccountService:
         await session.execute(delete(ServerAccount).where(ServerAccount.server_id == server.id))
         await session.execute(delete(ServerLogin).where(ServerLogin.server_id == server.id))
         await self._audit.record(session, principal, "logins.delete", target=("server", server.id))
+        self._read.clear()
+
+    async def forget(self, session: Session, server: Server) -> None:
+        """A removed server's login and all accounts at it are over. See `registry.servers.cleanup`."""
+        for kept in (AccountConnection, ServerAccount, ServerLogin):
+            await session.execute(delete(kept).where(kept.server_id == server.id))
         self._read.clear()
 
     async def _changeable(self, session: Session, principal: Principal, server_id: str) -> Server:

@@ -6,10 +6,6 @@ cannot be read, the rules last known hold.
 
 from __future__ import annotations
 
-import asyncio
-
-import structlog
-
 from registry.approvals import queries
 from registry.approvals.events import RulesChanged
 from registry.approvals.rule import Rule
@@ -17,8 +13,7 @@ from registry.approvals.views import as_rule
 from registry.core.clock import Clock
 from registry.core.db import Database
 from registry.core.events import EventBus
-
-log = structlog.get_logger(__name__)
+from registry.core.repeating import Repeating
 
 POLL_SECONDS = 1.0
 
@@ -26,10 +21,9 @@ POLL_SECONDS = 1.0
 class Rulebook:
     def __init__(self, database: Database, events: EventBus, clock: Clock) -> None:
         self._database = database
-        self._clock = clock
         self._rules: dict[str, tuple[Rule, ...]] = {}
         self._changes = 0
-        self._task: asyncio.Task[None] | None = None
+        self._polling = Repeating(clock, POLL_SECONDS, self.read, "the approval rules could not be read")
         events.subscribe(RulesChanged, self._changed)
 
     def of(self, org_id: str) -> tuple[Rule, ...]:
@@ -39,12 +33,10 @@ class Rulebook:
     async def start(self) -> None:
         """Read the table, then keep reading it. What cannot be read ends the start."""
         await self.read()
-        self._task = asyncio.create_task(self._follow())
+        self._polling.start()
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._polling.stop()
 
     async def read(self) -> None:
         """Read the table once."""
@@ -58,14 +50,6 @@ class Rulebook:
         for row in rows:
             found.setdefault(row.org_id, []).append(as_rule(row))
         self._rules = {org_id: tuple(made) for org_id, made in found.items()}
-
-    async def _follow(self) -> None:
-        while True:
-            await self._clock.sleep(POLL_SECONDS)
-            try:
-                await self.read()
-            except Exception:
-                log.warning("the approval rules could not be read", exc_info=True)
 
     def _changed(self, happened: RulesChanged) -> None:
         self._changes += 1

@@ -344,6 +344,7 @@ class Desk:
                 if not account.waiting:
                     return
         except Exception:
+            # Whatever it is, those who wait must be told, and nothing passes unpaid.
             log.exception("the budget ledger could not be reached", limit=account.limit.terms.name)
             self._let_go(account, Unavailable("The budget ledger cannot be reached: nothing was sent, try again."))
         finally:
@@ -446,14 +447,16 @@ class Desk:
         async with self._reloading:
             self._changed = False
             try:
-                self._signature = await self._source.signature()
-                self._take_over(await self._source.load())
+                await self._read()
             except Exception:
-                # The limits known so far stay in force; the change is not forgotten.
+                # Whatever it is, the limits known so far stay in force, and the change is not forgotten.
                 log.exception("budget limits could not be read, trying again")
                 self._signature = None
-                return
-            self._read_at = self._clock.monotonic()
+
+    async def _read(self) -> None:
+        signature = await self._source.signature()
+        self._take_over(await self._source.load())
+        self._signature, self._read_at = signature, self._clock.monotonic()
 
     def _take_over(self, loaded: Sequence[Terms]) -> None:
         before, self._limits, self._by_scope, self._teams = self._limits, {}, {}, {}
@@ -478,7 +481,8 @@ class Desk:
     # -- ticking
 
     async def start(self) -> None:
-        await self._reload()
+        """Begin. Limits that cannot be read end the start: with none known, everything would pass."""
+        await self._read()
         self._ticking = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
@@ -494,6 +498,7 @@ class Desk:
             await self._settle_all()
             await self._ledger.close()
         except Exception:
+            # Whatever it is, the process ends, and the ledger stays true: what it held counts as spent.
             log.exception("budgets could not be settled; what this process held will count as spent")
 
     async def _run(self) -> None:
@@ -510,6 +515,7 @@ class Desk:
             except LeaseLost:
                 self._lose(lease)
             except Exception:
+                # Whatever it is, the other work goes on, and what was not booked is still here in the next round.
                 log.exception("budgets could not be settled or renewed, trying again")
 
     async def _follow(self) -> None:

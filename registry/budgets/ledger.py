@@ -70,7 +70,7 @@ class Booking:
 
 @dataclass(frozen=True, slots=True)
 class _System:
-    """Who acts when a limit pauses itself."""
+    """Who acts when a limit pauses itself, or tells that it is nearly used up."""
 
     org_id: str
     user_id: str | None = None
@@ -173,7 +173,7 @@ class Ledger:
         await self._enter(session, period_id, holder, granted=amount)
 
     async def _refuse(self, session: Session, limit: BudgetLimit, period: BudgetPeriod) -> Refusal:
-        self._tell(session, limit, period, REACHED)
+        await self._tell(session, limit, period, REACHED)
         if limit.action != "pause":
             return "exceeded"
         limit.paused_at = limit.updated_at = self._clock.now()
@@ -244,30 +244,35 @@ class Ledger:
         )
         if booking.spent or booking.overrun:
             limit = await session.get_one(BudgetLimit, period.limit_id)
-            self._tell(session, limit, period, reached(limit, period.spent + period.overrun))
+            await self._tell(session, limit, period, reached(limit, period.spent + period.overrun))
 
-    def _tell(self, session: Session, limit: BudgetLimit, period: BudgetPeriod, thousandths: int) -> None:
-        """Publish an alert, unless one of this height has been published in this period."""
+    async def _tell(self, session: Session, limit: BudgetLimit, period: BudgetPeriod, thousandths: int) -> None:
+        """Publish and record an alert, unless one of this height has been in this period."""
         if thousandths <= period.told:
             return
         period.told = thousandths
         unit = unit_named(limit.unit)
-        emit(
+        alert = BudgetAlert(
+            org_id=limit.org_id,
+            limit_id=limit.id,
+            name=limit.name,
+            level="critical" if thousandths >= REACHED else "warning",
+            scope_type=limit.scope_type,
+            scope_id=limit.scope_id,
+            unit=unit,
+            period=limit.period,
+            action=limit.action,
+            current=from_parts(unit, period.spent + period.overrun),
+            limit=from_parts(unit, limit.amount),
+            resets_at=period.ends_at,
+        )
+        emit(session, alert)
+        await self._audit.record(
             session,
-            BudgetAlert(
-                org_id=limit.org_id,
-                limit_id=limit.id,
-                name=limit.name,
-                level="critical" if thousandths >= REACHED else "warning",
-                scope_type=limit.scope_type,
-                scope_id=limit.scope_id,
-                unit=unit,
-                period=limit.period,
-                action=limit.action,
-                current=from_parts(unit, period.spent + period.overrun),
-                limit=from_parts(unit, limit.amount),
-                resets_at=period.ends_at,
-            ),
+            _System(limit.org_id),
+            "budgets.limits.alert",
+            target=("budget_limit", limit.id),
+            detail={"level": alert.level, "message": alert.message, "resets_at": alert.resets_at.isoformat()},
         )
 
     async def _enter(self, session: Session, period_id: str, holder_id: str, **amounts: int) -> None:

@@ -43,7 +43,7 @@ class Lease:
     def __init__(self, database: Database, clock: Clock, name: str, seconds: float = SECONDS) -> None:
         self._database = database
         self._clock = clock
-        self._name = name
+        self.name = name
         self._seconds = seconds
         self._holder = new_id()
         self._renew_at = float("-inf")
@@ -61,7 +61,7 @@ class Lease:
     async def release(self) -> None:
         """Let another process take over at once."""
         self._renew_at = float("-inf")
-        mine = delete(HeldLease).where(HeldLease.name == self._name, HeldLease.holder == self._holder)
+        mine = delete(HeldLease).where(HeldLease.name == self.name, HeldLease.holder == self._holder)
         async with self._database.transaction() as session:
             await session.execute(mine)
 
@@ -70,12 +70,12 @@ class Lease:
         values = {"holder": self._holder, "expires_at": now + timedelta(seconds=self._seconds)}
         claim = (
             update(HeldLease)
-            .where(HeldLease.name == self._name, or_(HeldLease.holder == self._holder, HeldLease.expires_at <= now))
+            .where(HeldLease.name == self.name, or_(HeldLease.holder == self._holder, HeldLease.expires_at <= now))
             .values(values)
             .returning(HeldLease.name)
         )
         if (await session.execute(claim)).scalar_one_or_none() is not None:
             return True
-        first = _INSERT[session.get_bind().dialect.name](HeldLease).values(name=self._name, **values)
+        first = _INSERT[session.get_bind().dialect.name](HeldLease).values(name=self.name, **values)
         claimed = await session.execute(first.on_conflict_do_nothing().returning(HeldLease.name))
         return claimed.scalar_one_or_none() is not None

@@ -17,6 +17,7 @@ import structlog
 from registry.core.clock import Clock
 from registry.core.db import Database
 from registry.core.events import EventBus
+from registry.core.repeating import Repeating
 from registry.emergency.errors import StopStateUnknown
 from registry.emergency.events import EmergencyResumed, EmergencyStopped
 from registry.emergency.service import in_force
@@ -55,7 +56,13 @@ class EmergencySwitch:
         self._read_at = float("-inf")
         self._changes = 0
         self._looking = asyncio.Lock()
-        self._task: asyncio.Task[None] | None = None
+        self._polling = Repeating(
+            # Told once while it lasts; until nobody knows any more, the state in memory holds.
+            clock,
+            POLL_SECONDS,
+            lambda: self.read(POLL_READ_SECONDS),
+            "the emergency stop's state could not be read",
+        )
         events.subscribe(EmergencyStopped, lambda happened: self._pressed(happened.stop))
         events.subscribe(EmergencyResumed, lambda happened: self._ended(happened.stop))
 
@@ -98,12 +105,10 @@ class EmergencySwitch:
     async def start(self) -> None:
         """Read the table, then keep reading it. What cannot be read ends the start: a stop outlives its process."""
         await self.read()
-        self._task = asyncio.create_task(self._follow())
+        self._polling.start()
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._polling.stop()
 
     async def read(self, patience: float = READ_SECONDS) -> None:
         """Read the table once, in so many seconds at most."""
@@ -119,15 +124,6 @@ class EmergencySwitch:
         for stop in found:
             if stop.id not in before:
                 self._tell(stop)
-
-    async def _follow(self) -> None:
-        while True:
-            await self._clock.sleep(POLL_SECONDS)
-            try:
-                await self.read(POLL_READ_SECONDS)
-            except Exception:
-                # Told when it has lasted; until then the state in memory holds.
-                log.warning("the emergency stop's state could not be read", exc_info=True)
 
     def _pressed(self, stop: Stop) -> None:
         self._changes += 1

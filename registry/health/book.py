@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from registry.core.clock import Clock
 from registry.core.db import Session, emit, new_id
 from registry.core.events import Event
 from registry.health.course import Course, Observation, Raise, Severity, advance
-from registry.health.models import HealthAlert, HealthSample
+from registry.health.models import HealthAlert, HealthRollup, HealthSample
 from registry.notifications.notice import Notice
 from registry.notifications.service import NotificationService
 from registry.servers.connection import Offer
@@ -142,6 +142,14 @@ class HealthBook:
             await session.flush()
             await self._tell(session, server, alert, "alert.resolved")
         return alert
+
+    async def forget(self, session: Session, server: Server) -> None:
+        """A removed server's alerts are over, which is told, and its figures go. See `registry.servers.cleanup`."""
+        still_open = select(HealthAlert.id).where(HealthAlert.server_id == server.id, HealthAlert.resolved_at.is_(None))
+        for alert_id in (await session.scalars(still_open)).all():
+            await self.resolve_alert(session, server, alert_id)
+        for kept in (HealthSample, HealthRollup):
+            await session.execute(delete(kept).where(kept.server_id == server.id))
 
     async def set_open(self, session: Session, server: Server, kind: str, alert_id: str | None) -> None:
         """Note that an alert was opened, or closed, by somebody else than `note`. The server must be held."""

@@ -19,9 +19,9 @@ from sqlalchemy.orm import load_only
 
 from registry.core.clock import Clock
 from registry.core.db import Database
-from registry.core.errors import GatehouseError
 from registry.core.events import EventBus
 from registry.core.leases import Lease
+from registry.core.repeating import Repeating
 from registry.health import history
 from registry.health.book import HealthBook
 from registry.health.course import Observation
@@ -76,24 +76,16 @@ class Monitor:
         self._checking: dict[str, asyncio.Task[None]] = {}
         self._found: list[tuple[str, Observation]] = []
         self._next: dict[str, float] = {}
-        self._task: asyncio.Task[None] | None = None
+        complaint = "servers could not be checked, trying later"
+        self._rounds = Repeating(clock, TICK_SECONDS, self.tick, complaint, self._lease)
         self._unsubscribe = events.subscribe(CatalogChanged, lambda _changed: self._plan_anew())
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run())
+        self._rounds.start()
 
     async def stop(self) -> None:
         self._unsubscribe()
-        if self._task is None:
-            return
-        tasks = [self._task, *self._checking.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        try:
-            await self._lease.release()
-        except GatehouseError:
-            log.warning("monitoring pauses until its lease has run out", exc_info=True)
+        await self._rounds.stop(lambda: list(self._checking.values()))
 
     async def tick(self) -> None:
         """Begin the checks that are due and write down what has been found, if it is this process that does."""
@@ -131,14 +123,6 @@ class Monitor:
             for server_id, seen in found:
                 if server_id in servers:
                     await self._book.note(session, servers[server_id], seen)
-
-    async def _run(self) -> None:
-        while True:
-            await self._clock.sleep(TICK_SECONDS)
-            try:
-                await self.tick()
-            except Exception:
-                log.warning("servers could not be checked, trying later", exc_info=True)
 
     def _is_time(self, what: str, every: float) -> bool:
         now = self._clock.monotonic()

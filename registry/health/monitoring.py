@@ -29,7 +29,7 @@ from registry.identity.principal import Principal
 from registry.servers.events import CatalogChanged
 from registry.servers.health_config import HealthConfig
 from registry.servers.models import Server
-from registry.servers.service import ServerService
+from registry.servers.queries import by_id_or_slug
 from registry.servers.views import ServerHealth, health_config_of, server_health
 
 READ = "mcp:health:read"
@@ -54,21 +54,20 @@ class PeriodInvalid(Invalid):
 class MonitoringService:
     """Servers are named by id or slug throughout."""
 
-    def __init__(self, clock: Clock, audit: AuditService, servers: ServerService, book: HealthBook) -> None:
+    def __init__(self, clock: Clock, audit: AuditService, book: HealthBook) -> None:
         self._clock = clock
         self._audit = audit
-        self._servers = servers
         self._book = book
 
     async def health(self, session: Session, principal: Principal, server: str) -> ServerHealth:
         principal.require(READ)
-        found = await self._servers.get_by_id_or_slug(session, principal, server)
+        found = await by_id_or_slug(session, principal, server)
         percentage = await history.uptime(session, found.id, self._clock.now())
         return server_health(found).model_copy(update={"uptime_percentage": percentage})
 
     async def config(self, session: Session, principal: Principal, server: str) -> ServerHealthConfig:
         principal.require(READ)
-        found = await self._servers.get_by_id_or_slug(session, principal, server)
+        found = await by_id_or_slug(session, principal, server)
         return ServerHealthConfig(server_id=found.id, **health_config_of(found).model_dump())
 
     async def configure(
@@ -80,7 +79,7 @@ class MonitoringService:
             changes: fields of `HealthConfig` with their new values; those left out stay as they are.
         """
         principal.require(MANAGE)
-        found = await self._servers.get_by_id_or_slug(session, principal, server)
+        found = await by_id_or_slug(session, principal, server)
         kept = health_config_of(found).model_dump(mode="json")
         thresholds = kept["alert_thresholds"] | (changes.get("alert_thresholds") or {})
         config = HealthConfig.model_validate(kept | changes | {"alert_thresholds": thresholds})
@@ -108,7 +107,7 @@ class MonitoringService:
             PeriodInvalid: it ends before it begins, or has more than `history.MOST_POINTS` steps.
         """
         principal.require(READ)
-        found = await self._servers.get_by_id_or_slug(session, principal, server)
+        found = await by_id_or_slug(session, principal, server)
         now = self._clock.now()
         end = end or now
         start = start or end - timedelta(days=1)
@@ -143,7 +142,7 @@ class MonitoringService:
     ) -> AlertsView:
         """Newest first."""
         principal.require(READ)
-        found = await self._servers.get_by_id_or_slug(session, principal, server)
+        found = await by_id_or_slug(session, principal, server)
         wanted = _alerts_of(found)
         if open_only:
             wanted = wanted.where(HealthAlert.resolved_at.is_(None))
@@ -156,7 +155,7 @@ class MonitoringService:
     async def raise_alert(self, session: Session, principal: Principal, server: str, draft: AlertDraft) -> HealthAlert:
         """Raise an alert of one's own; it is told as those of the monitor are, and stays open until it is resolved."""
         principal.require(MANAGE)
-        found = await self._servers.get_by_id_or_slug(session, principal, server)
+        found = await by_id_or_slug(session, principal, server)
         made = await self._book.raise_alert(session, found, draft.type, draft.severity, draft.message, draft.metadata)
         await self._audit.record(session, principal, "health.alerts.create", target=("health_alert", made.id))
         return made
@@ -164,7 +163,7 @@ class MonitoringService:
     async def resolve_alert(self, session: Session, principal: Principal, server: str, alert_id: str) -> HealthAlert:
         """Close an alert. One of the monitor comes again if its reason is still there."""
         principal.require(MANAGE)
-        found = await self._servers.get_by_id_or_slug(session, principal, server)
+        found = await by_id_or_slug(session, principal, server)
         alert = await session.scalar(_alerts_of(found).where(HealthAlert.id == as_uuid(alert_id)))
         if alert is None:
             raise AlertNotFound

@@ -87,8 +87,18 @@ async def user_by_email(session: Session, email: str) -> User | None:
     return await session.scalar(select(User).where(User.email == email.lower()))
 
 
-async def key_and_owner(session: Session, prefix: str) -> tuple[ApiKey, User] | None:
-    statement = select(ApiKey, User).join(User, User.id == ApiKey.user_id).where(ApiKey.prefix == prefix)
+async def key_digest(session: Session, prefix: str) -> tuple[int, str] | None:
+    """Id and digest of a key.
+
+    What a guess costs must not tell whether its prefix exists: an aggregate has one row whether there is a key or not.
+    """
+    found = select(func.max(ApiKey.id), func.max(ApiKey.secret_hash), func.count()).where(ApiKey.prefix == prefix)
+    key_id, digest, there = (await session.execute(found)).one()
+    return (key_id, digest) if there else None
+
+
+async def key_and_owner(session: Session, key_id: int) -> tuple[ApiKey, User] | None:
+    statement = select(ApiKey, User).join(User, User.id == ApiKey.user_id).where(ApiKey.id == key_id)
     row = (await session.execute(statement)).one_or_none()
     return (row[0], row[1]) if row else None
 

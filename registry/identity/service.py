@@ -106,9 +106,10 @@ class IdentityService:
         if parts is None:
             raise ApiKeyInvalid("The API key is not valid.")
         prefix, secret = parts
-        found = await queries.key_and_owner(session, prefix)
-        same = self._keys.matches(secret, found[0].secret_hash if found else None)
-        if found is None or not same or not self._key_holds(found[0]) or not found[1].is_active:
+        stored = await queries.key_digest(session, prefix)
+        same = self._keys.matches(secret, stored[1] if stored else None)
+        found = await queries.key_and_owner(session, stored[0]) if stored and same else None
+        if found is None or not self._key_holds(found[0]) or not found[1].is_active:
             raise ApiKeyInvalid("The API key is not valid.")
         key, owner = found
         return _principal(owner, key=key)

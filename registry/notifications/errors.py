@@ -32,6 +32,14 @@ class AppriseMissing(Unavailable):
         super().__init__("Channels of type apprise need the extra: pip install 'gatehouse[notifications]'.")
 
 
+class StillDelivering(GatehouseError):
+    """A removed server's channels have notices to deliver yet."""
+
+    status = 409
+    code = "STILL_DELIVERING"
+    title = "Still delivering"
+
+
 class DeliveryFailed(GatehouseError):
     """The receiver was not reached, or did not accept."""
 

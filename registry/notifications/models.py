@@ -12,14 +12,15 @@ from registry.core.db import Base, UuidKey
 
 
 class NotificationChannel(UuidKey, Base):
-    """Where notices about one server go."""
+    """Where notices go: those about one server, or about all of its organisation's."""
 
     __tablename__ = "notification_channels"
 
-    org_id: Mapped[str] = mapped_column(Uuid(as_uuid=False), ForeignKey("organizations.id"))
-    server_id: Mapped[str] = mapped_column(
+    org_id: Mapped[str] = mapped_column(Uuid(as_uuid=False), ForeignKey("organizations.id"), index=True)
+    server_id: Mapped[str | None] = mapped_column(
         Uuid(as_uuid=False), ForeignKey("servers.id", ondelete="CASCADE"), index=True
     )
+    """`None`: every server of the organisation."""
     name: Mapped[str] = mapped_column(String(255))
     type: Mapped[str] = mapped_column(String(16))
     enabled: Mapped[bool]

@@ -11,23 +11,22 @@ from typing import Any
 
 import msgspec
 from pydantic import BaseModel
-from sqlalchemy import Select, select
+from sqlalchemy import Select, and_, delete, or_, select
 
 from registry.audit.service import AuditService
 from registry.core import outbox
 from registry.core.clock import Clock
 from registry.core.db import Database, Session, as_uuid, new_id
-from registry.core.outbox import Job, JobRefused
+from registry.core.outbox import Job, JobRefused, OutboxJob
 from registry.core.security import Sealer
 from registry.identity.principal import Principal
 from registry.notifications.configs import CONFIGS, ChannelType, read_config, shown
-from registry.notifications.errors import AppriseNeedsOperator, ChannelNotFound
+from registry.notifications.errors import AppriseNeedsOperator, ChannelNotFound, StillDelivering
 from registry.notifications.models import NotificationChannel
 from registry.notifications.notice import Notice
 from registry.notifications.senders import Senders
-from registry.servers.errors import ServerNotFound
 from registry.servers.models import Server
-from registry.servers.queries import find, find_by_slug
+from registry.servers.queries import by_id_or_slug
 
 READ = "mcp:health:read"
 MANAGE = "mcp:health:manage"
@@ -42,6 +41,8 @@ class ChannelView(BaseModel):
     type: str
     enabled: bool
     config: dict[str, Any]
+    server_id: str | None
+    """`null`: it hears of every server of the organisation."""
 
 
 def channel_view(channel: NotificationChannel) -> ChannelView:
@@ -51,6 +52,7 @@ def channel_view(channel: NotificationChannel) -> ChannelView:
         type=channel.type,
         enabled=channel.enabled,
         config=shown(_kind(channel), channel.config),
+        server_id=channel.server_id,
     )
 
 
@@ -61,17 +63,21 @@ class NotificationService:
         self._sealer = sealer
         self._senders = senders
 
-    async def list(self, session: Session, principal: Principal, server: str) -> Sequence[NotificationChannel]:
-        """Args: server: id or slug."""
+    async def list(self, session: Session, principal: Principal, server: str | None) -> Sequence[NotificationChannel]:
+        """The channels of a server's own, or those of the whole organisation.
+
+        Args:
+            server: id or slug; `None` for the organisation's.
+        """
         principal.require(READ)
-        found = await _server(session, principal, server)
-        return (await session.scalars(_of(principal, found.id).order_by(NotificationChannel.created_at))).all()
+        server_id = None if server is None else (await by_id_or_slug(session, principal, server)).id
+        return (await session.scalars(_of(principal, server_id).order_by(NotificationChannel.created_at))).all()
 
     async def create(
         self,
         session: Session,
         principal: Principal,
-        server: str,
+        server: str | None,
         *,
         name: str,
         kind: ChannelType,
@@ -80,12 +86,15 @@ class NotificationService:
     ) -> tuple[NotificationChannel, dict[str, Any]]:
         """A new channel, with the secrets that were made for it: shown this once.
 
+        Args:
+            server: id or slug; `None` for every server of the organisation, those to come too.
+
         Raises:
             ChannelInvalid: `config` is not what the type needs.
             AppriseNeedsOperator
         """
         principal.require(MANAGE)
-        found = await _server(session, principal, server)
+        server_id = None if server is None else (await by_id_or_slug(session, principal, server)).id
         if kind == "apprise" and not principal.operates:
             raise AppriseNeedsOperator
         public, secret = read_config(kind, config)
@@ -93,7 +102,7 @@ class NotificationService:
         channel = NotificationChannel(
             id=channel_id,
             org_id=principal.org_id,
-            server_id=found.id,
+            server_id=server_id,
             name=name,
             type=kind,
             enabled=enabled,
@@ -146,7 +155,7 @@ class NotificationService:
         principal.require(MANAGE)
         async with database.reading() as session:
             channel = await self._find(session, principal, channel_id)
-            server = await _server(session, principal, channel.server_id)
+            server = await by_id_or_slug(session, principal, channel.server_id) if channel.server_id else None
             kind, config = _kind(channel), self._whole(channel)
         notice = Notice(
             event="test",
@@ -154,18 +163,20 @@ class NotificationService:
             type="test",
             severity="info",
             message=f"This is a test of the notification channel {channel.name!r}.",
-            server_id=server.id,
-            server_name=server.name,
+            server_id=server.id if server else "",
+            server_name=server.name if server else "all servers",
             at=self._clock.now().isoformat(),
         )
         await self._senders.send(kind, config, notice, new_id())
 
     async def announce(self, session: Session, org_id: str, notice: Notice) -> int:
-        """Promise a notice to every enabled channel of its server; gives to how many."""
+        """Promise a notice to every enabled channel of its server and of the organisation; gives to how many."""
+        concerned = or_(
+            NotificationChannel.server_id == notice.server_id,
+            and_(NotificationChannel.server_id.is_(None), NotificationChannel.org_id == org_id),
+        )
         found = await session.scalars(
-            select(NotificationChannel.id).where(
-                NotificationChannel.server_id == notice.server_id, NotificationChannel.enabled.is_(True)
-            )
+            select(NotificationChannel.id).where(concerned, NotificationChannel.enabled.is_(True))
         )
         channels = found.all()
         for channel_id in channels:
@@ -183,6 +194,20 @@ class NotificationService:
                 raise JobRefused("The notification channel is disabled.")
             kind, config = _kind(channel), self._whole(channel)
         await self._senders.send(kind, config, Notice.model_validate(job.payload["notice"]), job.id)
+
+    async def forget(self, session: Session, server: Server) -> None:
+        """A removed server's channels go, once they have delivered what there is. See `registry.servers.cleanup`.
+
+        Raises:
+            StillDelivering: they have not yet.
+        """
+        mine = select(NotificationChannel.id).where(NotificationChannel.server_id == server.id)
+        waiting = select(OutboxJob.payload).where(OutboxJob.topic == TOPIC, OutboxJob.status == "waiting")
+        channels = set((await session.scalars(mine)).all())
+        payloads = await session.scalars(waiting.where(OutboxJob.org_id == server.org_id)) if channels else ()
+        if any(payload["channel_id"] in channels for payload in payloads):
+            raise StillDelivering("The server's channels have notices to deliver yet.")
+        await session.execute(delete(NotificationChannel).where(NotificationChannel.server_id == server.id))
 
     async def _find(self, session: Session, principal: Principal, channel_id: str) -> NotificationChannel:
         mine = select(NotificationChannel).where(NotificationChannel.org_id == principal.org_id)
@@ -207,15 +232,7 @@ class NotificationService:
         return channel.config | msgspec.json.decode(opened, type=dict[str, Any])
 
 
-async def _server(session: Session, principal: Principal, name: str) -> Server:
-    """By id or slug."""
-    found = await find(session, principal, name) or await find_by_slug(session, principal, name)
-    if found is None:
-        raise ServerNotFound
-    return found
-
-
-def _of(principal: Principal, server_id: str) -> Select[NotificationChannel]:
+def _of(principal: Principal, server_id: str | None) -> Select[NotificationChannel]:
     return select(NotificationChannel).where(
         NotificationChannel.org_id == principal.org_id, NotificationChannel.server_id == server_id
     )

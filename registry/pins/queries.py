@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from registry.core.db import Session, as_uuid
 from registry.pins.models import Pin
@@ -14,6 +14,11 @@ from registry.servers.models import Capability, Server
 async def pins_of(session: Session, server_id: str) -> Sequence[Pin]:
     rows = await session.scalars(select(Pin).where(Pin.server_id == server_id).order_by(Pin.kind, Pin.name))
     return rows.all()
+
+
+async def forget(session: Session, server: Server) -> None:
+    """A removed server's pins go. See `registry.servers.cleanup`."""
+    await session.execute(delete(Pin).where(Pin.server_id == server.id))
 
 
 async def find(session: Session, server_id: str, pin_id: str) -> Pin | None:

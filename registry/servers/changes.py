@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-import structlog
 from sqlalchemy import BigInteger, Uuid, event, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, mapped_column
@@ -18,9 +17,8 @@ from sqlalchemy.orm import Session as OrmSession
 
 from registry.core.clock import Clock
 from registry.core.db import Base, Database, emitted
+from registry.core.repeating import Repeating
 from registry.servers.events import OffersChanged
-
-log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.5
 READ_SECONDS = 5.0
@@ -47,20 +45,18 @@ class CatalogChanges:
 
     def __init__(self, database: Database, clock: Clock, changed: Callable[[str], None]) -> None:
         self._database = database
-        self._clock = clock
         self._changed = changed
         self._known: dict[str, int] = {}
-        self._task: asyncio.Task[None] | None = None
+        complaint = "changes by other processes cannot be seen, trying again"
+        self._polling = Repeating(clock, POLL_SECONDS, self.poll, complaint)
 
     async def start(self) -> None:
         """Begin; what is loaded after this misses no change."""
         self._known = await self._read()
-        self._task = asyncio.create_task(self._follow())
+        self._polling.start()
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._polling.stop()
 
     async def poll(self) -> None:
         """Read the numbers once, and tell what changed."""
@@ -73,18 +69,6 @@ class CatalogChanges:
         async with asyncio.timeout(READ_SECONDS), self._database.reading() as session:
             rows = await session.scalars(select(OffersVersion))
             return {row.org_id: row.version for row in rows}
-
-    async def _follow(self) -> None:
-        blind = False
-        while True:
-            await self._clock.sleep(POLL_SECONDS)
-            try:
-                await self.poll()
-                blind = False
-            except Exception:
-                if not blind:
-                    log.warning("changes by other processes cannot be seen, trying again", exc_info=True)
-                blind = True
 
 
 def _count(session: OrmSession) -> None:

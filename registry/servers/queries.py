@@ -8,6 +8,7 @@ from sqlalchemy import Select, delete, func, select
 
 from registry.core.db import Session, as_uuid
 from registry.identity.principal import Principal
+from registry.servers.errors import ServerNotFound
 from registry.servers.models import Capability, Server
 
 
@@ -73,8 +74,21 @@ async def capabilities_of(session: Session, server_id: str) -> Sequence[Capabili
     return rows.all()
 
 
+async def by_id_or_slug(session: Session, principal: Principal, name: str) -> Server:
+    """Raises `ServerNotFound`."""
+    found = await find_by_slug(session, principal, name) or await find(session, principal, name)
+    if found is None:
+        raise ServerNotFound
+    return found
+
+
 async def drop_capabilities(session: Session, server_id: str) -> None:
     await session.execute(delete(Capability).where(Capability.server_id == server_id))
+
+
+async def forget(session: Session, server: Server) -> None:
+    """What a removed server offered goes. See `registry.servers.cleanup`."""
+    await drop_capabilities(session, server.id)
 
 
 async def whole_catalog(session: Session, org_id: str | None) -> tuple[Sequence[Server], Sequence[Capability]]:

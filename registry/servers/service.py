@@ -18,7 +18,7 @@ from registry.core.clock import Clock
 from registry.core.db import Session, emit, new_id
 from registry.core.security import Sealer
 from registry.identity.principal import OPERATE, Principal
-from registry.servers import contained, queries
+from registry.servers import cleanup, contained, queries
 from registry.servers.allowance import check_environment, check_room
 from registry.servers.connection import (
     KINDS,
@@ -318,10 +318,7 @@ class ServerService:
 
     async def get_by_id_or_slug(self, session: Session, principal: Principal, name: str) -> Server:
         principal.require("mcp:servers:read")
-        found = await queries.find_by_slug(session, principal, name) or await queries.find(session, principal, name)
-        if found is None:
-            raise ServerNotFound
-        return found
+        return await queries.by_id_or_slug(session, principal, name)
 
     async def capabilities(self, session: Session, server: Server) -> Sequence[Capability]:
         return await queries.capabilities_of(session, server.id)
@@ -368,16 +365,19 @@ class ServerService:
         if changes.deadlines is not None:
             server.deadlines = msgspec.to_builtins(changes.deadlines)
 
-    async def remove(self, session: Session, principal: Principal, server_id: str) -> Server:
-        """Mark a server as deleted; it leaves every list at once, and its name and slug are free again."""
+    async def remove(self, session: Session, principal: Principal, server_id: str) -> tuple[Server, str]:
+        """Mark a server as deleted; it leaves every list at once, and its name and slug are free again.
+
+        Gives the id of the job, too, that removes what was kept for it.
+        """
         principal.require("mcp:servers:delete")
         server = await self._find(session, principal, server_id)
-        server.deleted_at = server.updated_at = self._clock.now()
+        now = server.deleted_at = server.updated_at = self._clock.now()
         server.status = "archived"
         server.sealed_env = server.sealed_headers = None
         emit(session, CatalogChanged(server.org_id, server.id))
         await self._audit.record(session, principal, "servers.delete", target=("server", server.id))
-        return server
+        return server, await cleanup.promise(session, server, now)
 
     async def connection(self, session: Session, principal: Principal, server_id: str) -> Connection:
         """How to reach one server, with its secrets in the clear: for the gateway's own use, never for a caller."""

@@ -19,6 +19,7 @@ from registry.core.clock import Clock
 from registry.core.db import Database
 from registry.core.errors import GatehouseError
 from registry.core.leases import Lease
+from registry.core.repeating import Repeating
 from registry.servers.discovery import Discovery, discoverer
 from registry.servers.models import Server
 
@@ -58,22 +59,14 @@ class Upkeep:
         self._lease = Lease(database, clock, "servers.upkeep")
         self._known: dict[str, _Known] = {}
         self._looking: dict[str, asyncio.Task[None]] = {}
-        self._task: asyncio.Task[None] | None = None
+        complaint = "servers could not be looked at again, trying later"
+        self._rounds = Repeating(clock, TICK_SECONDS, self.tick, complaint, self._lease)
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run())
+        self._rounds.start()
 
     async def stop(self) -> None:
-        if self._task is None:
-            return
-        tasks = [self._task, *self._looking.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        try:
-            await self._lease.release()
-        except GatehouseError:
-            log.warning("the upkeep of servers pauses until its lease has run out", exc_info=True)
+        await self._rounds.stop(lambda: list(self._looking.values()))
 
     async def tick(self) -> None:
         """Begin to look at the servers whose turn it is, if it is this process that does."""
@@ -89,14 +82,6 @@ class Upkeep:
     async def idle(self) -> None:
         """Return when no look is under way."""
         await asyncio.gather(*self._looking.values())
-
-    async def _run(self) -> None:
-        while True:
-            await self._clock.sleep(TICK_SECONDS)
-            try:
-                await self.tick()
-            except Exception:
-                log.warning("servers could not be looked at again, trying later", exc_info=True)
 
     async def _due(self) -> list[tuple[str, str]]:
         """Id and organisation of the servers whose turn it is, the longest overdue first."""

@@ -39,6 +39,9 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path == "/v1/mcp/servers":
             self.store.write_text(json.dumps([*self.servers(), body]))
             self.answer(201, body)
+        elif self.path != "/mcp":
+            # Limits and rules, of which it keeps none.
+            self.answer(201, body)
         elif "id" not in body:
             self.answer(202)
         else:

@@ -241,9 +241,12 @@ def test_the_gatehouse_target_registers_restarts_and_loads(
     monkeypatch.setenv("GATEHOUSE_BENCH_PYTHON", str(python))
     runner = Runner(programs["loadgen"], start_upstream(), Cores(gateway=core, load=core), tmp_path)
     chosen = scenarios.select("call-c1,list-50x20", seconds=0.2)
-    records = runner.round([targets.Gatehouse], chosen, 1)
-    assert Report(records).failures() == []
-    assert [r["scenario"] for r in records] == ["start", "call-c1", "start-50x20", "list-50x20"]
+    records = runner.round([targets.Gatehouse, targets.Guarded], chosen, 1)
+    report = Report(records)
+    assert report.failures() == []
+    assert [r["scenario"] for r in records] == ["start", "call-c1", "start-50x20", "list-50x20"] * 2
+    (title,) = [line for line in report.markdown().splitlines() if "cost of all policies" in line]
+    assert title == "## The cost of all policies: CPU per operation, gatehouse = 1"
     assert all(r["idle_pss_mib"] > 0 and r["cold_start_s"] > 0 for r in records if r["scenario"].startswith("start"))
     assert all(r["ok"] > 0 and r["cpu_us"] is not None for r in records if not r["scenario"].startswith("start"))
 

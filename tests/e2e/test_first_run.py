@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.wire import Modern
+from tests.support.attacks import attack
 from tests.support.components.machine import free_port
 from tests.support.components.node import NpmPackage
 from tests.support.gateway import FIRST_RUN, OPERATOR_TOKEN, Answer, RunningGateway, exchange, new_key, run_gatehouse
@@ -110,6 +111,7 @@ def test_a_preset_admin_is_honoured_and_not_written_down(tmp_path: Path) -> None
         assert not [value for value in (PRESET_KEY, preset["GATEHOUSE_ADMIN_PASSWORD"]) if value in written]
 
 
+@attack(15)
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -139,6 +141,7 @@ def test_a_port_in_use_is_said_in_a_sentence(gateway: RunningGateway, tmp_path: 
     assert "Traceback" not in ran.both
 
 
+@attack(14)
 class TestStdioNeedsTheMachine:
     """Whoever registers a command runs it: that takes the operator's permission and proof of being on the machine."""
 

@@ -12,7 +12,10 @@ from gateway.api.registry.auth import LIMIT
 from gateway.api.shared.route import Caller, Front, Session, public
 from gateway.auth import proof
 from registry.identity.errors import RefreshRefused
+from registry.identity.models import LoginSession
+from registry.identity.principal import Principal
 from registry.identity.service import IdentityService
+from registry.identity.stays import Stays
 from registry.oauth.models import OAuthGrant
 from registry.oauth.service import OAuthService
 
@@ -77,6 +80,24 @@ class GrantsAnswer(BaseModel):
     grants: list[GrantAnswer]
 
 
+class SessionAnswer(BaseModel):
+    """A login session of one's own.
+
+    Args:
+        current: this request's.
+    """
+
+    id: str
+    created_at: datetime
+    last_seen_at: datetime
+    expires_at: datetime
+    current: bool
+
+
+class SessionsAnswer(BaseModel):
+    sessions: list[SessionAnswer]
+
+
 class RecoveryCodesAnswer(BaseModel):
     recovery_codes: list[str]
     warning: str = "These codes will only be shown once. Store them securely."
@@ -101,9 +122,10 @@ def public_router(front: Front, identity: IdentityService) -> APIRouter:
     return api
 
 
-def router(front: Front, identity: IdentityService, oauth: OAuthService) -> APIRouter:
+def router(front: Front, identity: IdentityService, oauth: OAuthService, stays: Stays) -> APIRouter:
     api = front.router(tags=["Authentication"])
     _add_grants(api, oauth)
+    _add_sessions(api, stays)
 
     @api.post("/v1/auth/logout")
     async def logout(session: Session, caller: Caller) -> MessageAnswer:
@@ -147,6 +169,27 @@ def _add_grants(api: APIRouter, oauth: OAuthService) -> None:
     @api.delete("/v1/auth/grants/{grant_id}", status_code=204)
     async def end_grant(grant_id: str, session: Session, caller: Caller) -> None:
         await oauth.end_grant(session, caller, grant_id)
+
+
+def _add_sessions(api: APIRouter, stays: Stays) -> None:
+    @api.get("/v1/auth/sessions")
+    async def list_sessions(session: Session, caller: Caller) -> SessionsAnswer:
+        found = await stays.list(session, caller)
+        return SessionsAnswer(sessions=[_session(one, caller) for one in found])
+
+    @api.delete("/v1/auth/sessions/{session_id}", status_code=204)
+    async def end_session(session_id: str, session: Session, caller: Caller) -> None:
+        await stays.end(session, caller, session_id)
+
+
+def _session(found: LoginSession, caller: Principal) -> SessionAnswer:
+    return SessionAnswer(
+        id=found.id,
+        created_at=found.created_at,
+        last_seen_at=found.last_seen_at,
+        expires_at=found.expires_at,
+        current=found.id == caller.session_id,
+    )
 
 
 def _grant(grant: OAuthGrant) -> GrantAnswer:

@@ -160,6 +160,19 @@ def channels_router(front: Front, notifications: NotificationService) -> APIRout
         )
         return NewChannelAnswer(**channel_view(made).model_dump(), secrets=secrets)
 
+    @api.get("/v1/notifications/channels")
+    async def list_organization_channels(session: Session, caller: Caller) -> ChannelsAnswer:
+        """Those that hear of every server of the organisation."""
+        found = await notifications.list(session, caller, None)
+        return ChannelsAnswer(channels=[channel_view(channel) for channel in found])
+
+    @api.post("/v1/notifications/channels", status_code=201)
+    async def create_organization_channel(body: ChannelBody, session: Session, caller: Caller) -> NewChannelAnswer:
+        made, secrets = await notifications.create(
+            session, caller, None, name=body.name, kind=body.type, config=body.config, enabled=body.enabled
+        )
+        return NewChannelAnswer(**channel_view(made).model_dump(), secrets=secrets)
+
     @api.put("/v1/notifications/channels/{channel_id}")
     async def update_channel(channel_id: str, body: ChannelChanges, session: Session, caller: Caller) -> ChannelView:
         return channel_view(await notifications.update(session, caller, channel_id, **body.model_dump()))

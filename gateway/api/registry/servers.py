@@ -97,7 +97,8 @@ class ServersAnswer(BaseModel):
 class DeletedAnswer(BaseModel):
     message: str = "MCP server deleted successfully"
     deleted_at: datetime | None
-    cleanup_job_id: str | None = None
+    cleanup_job_id: str
+    """Its state is at `/v1/jobs/{job_id}`."""
 
 
 class DiscoveredAnswer(BaseModel):
@@ -166,8 +167,8 @@ def router(
 
     @api.delete("/v1/mcp/servers/{server_id}")
     async def delete_server(server_id: str, session: Session, caller: Caller) -> DeletedAnswer:
-        server = await servers.remove(session, caller, server_id)
-        return DeletedAnswer(deleted_at=server.deleted_at)
+        server, job_id = await servers.remove(session, caller, server_id)
+        return DeletedAnswer(deleted_at=server.deleted_at, cleanup_job_id=job_id)
 
     return api
 

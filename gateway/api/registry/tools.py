@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
@@ -19,8 +18,8 @@ from gateway.api.registry.servers import DISCOVERY
 from gateway.api.registry.tools_description import describe
 from gateway.api.shared.errors import REQUEST_ID
 from gateway.api.shared.route import Caller, Front, requires
+from gateway.api.shared.tool_door import ToolDoor
 from registry.core.errors import GatehouseError, Invalid
-from registry.identity.principal import Principal
 
 Method = Literal[
     "tools/call",
@@ -32,35 +31,6 @@ Method = Literal[
     "prompts/list",
 ]
 _UPSTREAM_FAULT = frozenset({"NOT_SENT", "OUTCOME_UNKNOWN", "UPSTREAM_ERROR"})
-
-Receive = Callable[[], Awaitable[Any]]
-
-
-class ToolDoor(Protocol):
-    """What reaches the tools; all values are JSON. Errors are `GatehouseError`s, ready to be rendered."""
-
-    def tools(self, principal: Principal) -> list[bytes]: ...
-
-    async def call(
-        self,
-        principal: Principal,
-        name: str,
-        arguments: bytes,
-        *,
-        request_id: str | None = None,
-        receive: Receive | None = None,
-    ) -> bytes: ...
-
-    async def ask(
-        self,
-        principal: Principal,
-        server_id: str,
-        method: str,
-        params: bytes,
-        *,
-        request_id: str | None = None,
-        receive: Receive | None = None,
-    ) -> bytes: ...
 
 
 class ToolsAnswer(BaseModel):

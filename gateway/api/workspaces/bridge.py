@@ -6,36 +6,19 @@ A call made here passes what every call passes; `gateway.wiring` gives the route
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Protocol, cast
+from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
 from gateway.api.shared.errors import REQUEST_ID
 from gateway.api.shared.route import Caller, Front
+from gateway.api.shared.tool_door import ToolDoor
 from gateway.api.workspaces.shared import Wrapped, documents_router
 from registry.identity.principal import Principal
 from registry.workspaces.names import server_id_of
 from registry.workspaces.service import WorkspaceService
 from registry.workspaces.views import ToolView
-
-Receive = Callable[[], Awaitable[Any]]
-
-
-class WorkspaceTools(Protocol):
-    """What reaches the tools; see `gateway.mcp.caller`."""
-
-    async def ask(
-        self,
-        principal: Principal,
-        server_id: str,
-        method: str,
-        params: bytes,
-        *,
-        request_id: str | None = None,
-        receive: Receive | None = None,
-    ) -> bytes: ...
 
 
 class InvokeBody(BaseModel):
@@ -58,7 +41,7 @@ class InvokedData(BaseModel):
     is_error: bool
 
 
-def router(front: Front, workspaces: WorkspaceService, door: WorkspaceTools) -> APIRouter:
+def router(front: Front, workspaces: WorkspaceService, door: ToolDoor) -> APIRouter:
     api = documents_router(front, "Workspaces API: MCP bridge")
 
     async def found(caller: Principal, workspace_id: int) -> str:

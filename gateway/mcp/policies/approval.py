@@ -30,6 +30,7 @@ KEY = "approval"
 """Of our question among a call's input requests."""
 _EMPTY = msgspec.Raw(b"{}")
 _encoder = msgspec.json.Encoder(order="sorted")
+_decoder: msgspec.json.Decoder[dict[str, Any] | None] = msgspec.json.Decoder(dict[str, Any] | None)
 
 
 class Approvals(Protocol):
@@ -108,7 +109,7 @@ class ApprovalPolicy:
             prefixed(attempt.server.slug, entry.name),
             destructive=hints.destructiveHint and not hints.readOnlyHint,
             price_usd=price(attempt.server, entry.name),
-            arguments=lambda: msgspec.json.decode(canonical(attempt.params)),
+            arguments=lambda: _arguments(attempt.params),
         )
 
     async def _judge(self, attempt: Attempt, tool: str, rule: Rule) -> None:
@@ -167,12 +168,14 @@ class ApprovalPolicy:
 
 def canonical(params: Params) -> bytes:
     """A call's arguments as the one JSON that everybody reads alike."""
-    raw = params.get("arguments", _EMPTY)
+    return _encoder.encode(_arguments(params))
+
+
+def _arguments(params: Params) -> dict[str, Any]:
     try:
-        decoded: dict[str, Any] | None = msgspec.json.decode(raw, type=dict[str, Any] | None)
+        return _decoder.decode(params.get("arguments", _EMPTY)) or {}
     except (msgspec.DecodeError, RecursionError):
         raise ProtocolError(protocol.INVALID_PARAMS, "params.arguments must be an object.") from None
-    return _encoder.encode(decoded or {})
 
 
 def agreed(responses: msgspec.Raw | None) -> bool | None:

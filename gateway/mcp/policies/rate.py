@@ -9,7 +9,7 @@ process, `gateway.mcp.policies.rate_redis` for all processes together. The faça
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.mcp import protocol
@@ -26,6 +26,8 @@ MOST_BUCKETS = 50_000
 """In memory; when there are more, those that are full again are forgotten."""
 
 Key = tuple[str, ...]
+_Limit = tuple[str, Key, int]
+"""What is limited, its bucket, and how many calls a minute."""
 
 
 class CallLimitInvalid(GatehouseError):
@@ -92,35 +94,44 @@ class RatePolicy:
         self._buckets = buckets
         self._per_principal = per_principal
         self._by_name = dict(by_name)
+        self._wanted: dict[object, tuple[_Limit, ...]] = {}
+        """The buckets that a call takes from, by who calls what: they are the same each time."""
 
     def admit(self, attempt: Attempt) -> Awaitable[None] | None:
         """Raises `ProtocolError` with `RATE_LIMITED`."""
-        principal = attempt.principal
-        wanted: list[tuple[str, Key, int]] = []
+        principal, entry = attempt.principal, attempt.entry
+        who = (principal.org_id, principal.user_id, principal.key_id, principal.place)
+        place = (who, attempt.server.slug, entry.name if entry is not None else None)
+        wanted = self._wanted.get(place)
+        if wanted is None:
+            if len(self._wanted) >= MOST_BUCKETS:
+                self._wanted.clear()
+            wanted = self._wanted[place] = () if attempt.is_emergency else tuple(self._limits(attempt))
+        return self._take(wanted) if wanted else None
+
+    def _limits(self, attempt: Attempt) -> Iterator[_Limit]:
+        principal, slug, entry = attempt.principal, attempt.server.slug, attempt.entry
         if self._per_principal:
-            wanted.append(("principal", (principal.org_id, principal.subject), self._per_principal))
-        if self._by_name:
-            slug, entry = attempt.server.slug, attempt.entry
-            for kind, name in (("server", slug), ("tool", prefixed(slug, entry.name) if entry is not None else "")):
-                amount = self._by_name.get(name)
-                if amount is not None:
-                    wanted.append((kind, (principal.org_id, kind, name), amount))
-        if wanted and not attempt.is_emergency:
-            return self._take(wanted)
-        return None
+            yield "principal", (principal.org_id, principal.subject), self._per_principal
+        for kind, name in (("server", slug), ("tool", prefixed(slug, entry.name) if entry is not None else "")):
+            amount = self._by_name.get(name)
+            if amount is not None:
+                yield kind, (principal.org_id, kind, name), amount
 
     def settle(self, attempt: Attempt, outcome: str) -> None:
         """A call that was let through counts, however it ended."""
 
-    def _take(self, wanted: list[tuple[str, Key, int]]) -> Awaitable[None] | None:
+    def _take(self, wanted: tuple[_Limit, ...]) -> Awaitable[None] | None:
         for index, (kind, key, amount) in enumerate(wanted):
             waits = self._buckets.take(key, amount)
+            if waits == 0:
+                continue
             if not isinstance(waits, float | int):
                 return self._wait(waits, wanted[index:])
             _judge(waits, kind, amount)
         return None
 
-    async def _wait(self, first: Awaitable[float], wanted: list[tuple[str, Key, int]]) -> None:
+    async def _wait(self, first: Awaitable[float], wanted: tuple[_Limit, ...]) -> None:
         _judge(await first, wanted[0][0], wanted[0][2])
         rest = self._take(wanted[1:])
         if rest is not None:

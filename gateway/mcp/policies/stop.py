@@ -98,7 +98,7 @@ class StopPolicy:
 def _refusal(stop: Stop) -> EmergencyStopInForce:
     where = "the whole gateway" if stop.org_id is None else "this organisation"
     return EmergencyStopInForce(
-        f"An emergency stop is in force for {where}: {stop.reason} Nothing passes until a person resumes it.",
+        f"An emergency stop is in force for {where}, and nothing passes until a person resumes it: {stop.reason}",
         scope=stop.scope,
         reason=stop.reason,
         since=stop.since.isoformat(),

@@ -54,7 +54,7 @@ class Client:
         return await self.door.rest(method, f"{path}?{query}" if query else path, body, key=key)
 
     @asynccontextmanager
-    async def socket(self, server_id: str, query: str) -> AsyncIterator[asyncio.Queue[dict[str, Any]]]:
+    async def socket(self, server_id: str, query: str, **headers: str) -> AsyncIterator[asyncio.Queue[dict[str, Any]]]:
         """What the application sends to a socket that follows a server; the client goes at the end of the block."""
         sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         gone = asyncio.Event()
@@ -68,11 +68,12 @@ class Client:
             begun = True
             return {"type": "websocket.connect"}
 
+        given = [(name.encode(), value.encode()) for name, value in headers.items()]
         scope = {
             "type": "websocket",
             "path": f"/ws/health/{server_id}",
             "query_string": query.encode(),
-            "headers": [(b"host", HOST.encode())],
+            "headers": [(b"host", HOST.encode()), *given],
         }
         serving = asyncio.create_task(self.door.app(scope, receive, sent.put))
         try:

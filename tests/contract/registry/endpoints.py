@@ -128,9 +128,7 @@ ENDPOINTS: dict[str, Endpoint] = {
     ),
     f"GET {_ONE}": Endpoint(200, SERVER_DETAIL, limit=SERVERS),
     f"PUT {_ONE}": Endpoint(200, SERVER_DETAIL, limit=SERVERS),
-    f"DELETE {_ONE}": Endpoint(
-        200, {"message": str, "deleted_at": is_time, "cleanup_job_id": Maybe(str)}, limit=SERVERS
-    ),
+    f"DELETE {_ONE}": Endpoint(200, {"message": str, "deleted_at": is_time, "cleanup_job_id": is_uuid}, limit=SERVERS),
     "GET /health": Endpoint(200, {"status": HEALTH, "version": str, "timestamp": is_number}, open=True),
     f"GET {_ONE}/health": Endpoint(
         200,

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-import pytest
+import asyncio
+import json
 
+import pytest
+from sqlalchemy import func, select
+
+from registry.accounts.models import ServerAccount, ServerLogin
+from registry.health.models import HealthAlert, HealthRollup, HealthSample
+from registry.notifications.models import NotificationChannel
+from registry.pins.models import Pin
+from registry.servers.models import Capability
 from tests.contract.covers import covers
 from tests.contract.registry.client import Client
 from tests.contract.registry.endpoints import ENDPOINTS, SERVED
 from tests.contract.shapes import differences
 from tests.gateway.mcp.door import Door
+from tests.support.canary import canary, http_answer
 
 NOBODY = "http://127.0.0.1:9/mcp"
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
@@ -106,6 +116,41 @@ async def test_a_deleted_server_is_gone(client: Client) -> None:
     await client.refused("GET /v1/mcp/servers/{server_id}", 404)
     await client.refused("DELETE /v1/mcp/servers/{server_id}", 404)
     assert (await client.ask("GET /v1/mcp/servers"))["total"] == 0
+
+
+@covers("DELETE /v1/mcp/servers/{server_id}")
+async def test_what_was_kept_for_a_deleted_server_goes_by_a_job(client: Client, door: Door) -> None:
+    async with canary(http_answer(200, b"{}")) as hook:
+        one = f"/v1/mcp/servers/{client.server}"
+        config = {"url": f"{hook.url}in"}
+        channel = {"name": "hook", "type": "webhook", "config": config}
+        await client.ask("POST /v1/mcp/servers/{server_id}/health/notifications", channel)
+        organizations = await door.rest("POST", "/v1/notifications/channels", channel)
+        assert (organizations.status, organizations.json()["server_id"]) == (201, None)
+        alert = {"type": "custom_alert", "severity": "info", "message": "hello"}
+        await client.ask("POST /v1/mcp/servers/{server_id}/health/alerts", alert)
+        assert (await door.rest("PUT", f"{one}/login", {"kind": "static"})).status == 200
+        brought = {"headers": {"Authorization": "Bearer brought"}}
+        assert (await door.rest("PUT", f"{one}/account", brought)).status == 204
+        deleted = await client.ask("DELETE /v1/mcp/servers/{server_id}")
+        # The alert's end is told before the channels go: the job waits for that.
+        async with asyncio.timeout(60):
+            while (job := (await door.rest("GET", f"/v1/jobs/{deleted['cleanup_job_id']}")).json())["status"] != "done":
+                await asyncio.sleep(0.05)
+        assert (job["topic"], job["payload"]) == ("servers.cleanup", {"server_id": client.server})
+        told = sorted(json.loads(request.partition(b"\r\n\r\n")[2])["type"] for request in hook.requests)
+        assert told == ["alert.raised", "alert.raised", "alert.resolved", "alert.resolved"]
+    counts = {}
+    async with door.app.database.reading() as session:
+        for kept in (ServerLogin, ServerAccount, NotificationChannel, HealthSample, HealthRollup, Capability, Pin):
+            counted = select(func.count()).select_from(kept).where(kept.server_id == client.server)
+            counts[kept.__name__] = await session.scalar(counted)
+        open_now = await session.scalar(select(func.count(HealthAlert.id)).where(HealthAlert.resolved_at.is_(None)))
+    assert (set(counts.values()), open_now) == ({0}, 0), counts
+    # What hears of every server stays.
+    (left,) = (await door.rest("GET", "/v1/notifications/channels")).json()["channels"]
+    assert left["id"] == organizations.json()["id"]
+    assert (await door.rest("GET", f"/v1/jobs/{deleted['cleanup_job_id']}", key=door.agent)).status == 403
 
 
 async def test_an_unknown_server_is_not_found(client: Client) -> None:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway.wiring import workspaces as wiring
+from registry.core.clock import SystemClock
 from registry.identity.models import User
 from tests.contract.shapes import differences
 from tests.contract.workspaces.endpoints import ENDPOINTS
 from tests.gateway.mcp.door import Answer, Door, opened
-from tests.gateway.mcp.echo import Echo, echo
-from tests.support.clock import SettableClock
+from tests.gateway.mcp.echo import Echo
+from tests.gateway.mcp.inside import answering, in_memory
 from tests.support.containers import MemoryRuntime
 from tests.support.identity import add_user
-from workspace_runtime.docker import IMAGE
 
 
 class Client:
@@ -64,17 +62,13 @@ class Client:
 
 @pytest.fixture
 def runtime(monkeypatch: pytest.MonkeyPatch) -> MemoryRuntime:
-    made = MemoryRuntime(images={IMAGE})
-    monkeypatch.setattr(wiring, "_runtime", lambda *_: made)
-    return made
+    return in_memory(monkeypatch)
 
 
 @pytest.fixture
 async def inside(runtime: MemoryRuntime) -> AsyncIterator[Echo]:
     """What answers as the server in every container."""
-    async with echo(modern=True) as server:
-        assert server.listener is not None
-        runtime.server = ("127.0.0.1", server.listener.port)
+    async with answering(runtime) as server:
         yield server
 
 
@@ -95,6 +89,6 @@ async def member(door: Door, admin: Client) -> Client:
     """An ordinary user of the same organisation."""
     async with door.app.database.reading() as session:
         org_id = (await session.get_one(User, admin.user_id)).org_id
-    person = await add_user(door.app.database, SettableClock(datetime.now(UTC)), org_id, "member@acme.test")
+    person = await add_user(door.app.database, SystemClock(), org_id, "member@acme.test")
     made = await admin.ask("POST /api/v1/api-keys", {"name": "member's", "user_id": person.user.id})
     return Client(door, made["data"]["api_key"], person.user.id)

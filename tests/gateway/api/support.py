@@ -25,6 +25,7 @@ from registry.core.idempotency import IdempotencyStore
 from registry.core.settings import Settings
 from registry.identity.organizations import OrganizationService
 from registry.identity.service import IdentityService
+from registry.identity.stays import Stays
 from registry.oauth.documents import ClientDocuments
 from registry.oauth.service import OAuthService
 from tests.support.clock import SettableClock
@@ -69,7 +70,7 @@ class Facade:
         routers = [
             auth.router(front, self.identity),
             account.public_router(front, self.identity),
-            account.router(front, self.identity, self.oauth),
+            account.router(front, self.identity, self.oauth, Stays(self.clock, AuditService(self.clock))),
             organizations.router(front, OrganizationService(self.clock, AuditService(self.clock))),
             api_keys.router(front, self.identity),
             *(router for make in more for router in make(front)),

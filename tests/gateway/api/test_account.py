@@ -9,6 +9,7 @@ import httpx2
 import pyotp
 
 from tests.gateway.api.support import URL, Facade, client_of
+from tests.support.attacks import attack
 from tests.support.identity import PASSWORD, Person
 
 LOGIN = {"email": "admin@acme.test", "password": PASSWORD}
@@ -50,6 +51,7 @@ async def test_a_session_lasts_as_long_as_it_is_used_and_no_longer_than_its_life
         assert used == 72, "thirty days"
 
 
+@attack(21)
 async def test_refresh_tokens_rotate_and_a_replay_ends_the_session(facade: Facade, admin: Person) -> None:
     async with client_of(facade.build()) as client:
         made = await log_in(client)
@@ -67,6 +69,7 @@ async def test_refresh_tokens_rotate_and_a_replay_ends_the_session(facade: Facad
             assert (await client.post("/v1/auth/refresh", json={"refresh_token": token})).status_code == 401
 
 
+@attack(21)
 async def test_twenty_refreshes_at_once_have_one_successor(facade: Facade, admin: Person) -> None:
     async with client_of(facade.build()) as client:
         made = await log_in(client)
@@ -76,6 +79,7 @@ async def test_twenty_refreshes_at_once_have_one_successor(facade: Facade, admin
         assert not await opens(client, **{"X-Session-ID": made["session_id"]})
 
 
+@attack(21)
 async def test_a_refresh_token_opens_no_door(facade: Facade, admin: Person) -> None:
     async with client_of(facade.build()) as client:
         made = await log_in(client)
@@ -97,6 +101,7 @@ async def test_logging_out_ends_all_of_it_at_once(facade: Facade, admin: Person)
         assert await opens(client, **{"X-Session-ID": other["session_id"]})
 
 
+@attack(19)
 async def test_an_ended_session_is_refused_by_another_process_within_a_second(facade: Facade, admin: Person) -> None:
     other = Facade(facade.database, type(facade.events)(), facade.clock, facade.data_dir)
     async with client_of(facade.build()) as client, client_of(other.build()) as elsewhere:
@@ -108,6 +113,7 @@ async def test_an_ended_session_is_refused_by_another_process_within_a_second(fa
     await other.authenticator.close()
 
 
+@attack(12)
 async def test_a_cookie_counts_for_pages_of_this_gateway_alone(facade: Facade, admin: Person) -> None:
     async with client_of(facade.build()) as client:
         made = await log_in(client)
@@ -134,6 +140,7 @@ async def test_a_cookie_counts_for_pages_of_this_gateway_alone(facade: Facade, a
         assert answer.status_code == 201
 
 
+@attack(12)
 async def test_no_origin_is_told_that_it_may_read(facade: Facade, admin: Person) -> None:
     async with client_of(facade.build()) as client:
         asks = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}

@@ -13,6 +13,7 @@ from gateway.api.shared.hosts import HostPolicy
 from gateway.api.shared.middleware import SECURITY_HEADERS
 from gateway.api.shared.route import Front, public
 from tests.gateway.api.support import Facade, client_of
+from tests.support.attacks import attack
 from tests.support.identity import PASSWORD, Person
 
 
@@ -157,6 +158,7 @@ async def test_security_headers_are_on_every_answer(facade: Facade, admin: Perso
             assert "max-age" in answer.headers["strict-transport-security"]
 
 
+@attack(12)
 @pytest.mark.parametrize(
     "headers",
     [

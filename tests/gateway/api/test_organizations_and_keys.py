@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 
 from registry.identity.models import ApiKey
 from tests.gateway.api.support import Facade, client_of
+from tests.support.attacks import attack
 from tests.support.identity import Person, add_key
 
 
@@ -38,6 +39,7 @@ async def test_organizations_have_the_document_s_form(facade: Facade, admin: Per
         ]
 
 
+@attack(13)
 async def test_foreign_ids_answer_as_unknown_ones(facade: Facade, admin: Person, stranger: Person) -> None:
     foreign_key, _ = await add_key(facade.database, facade.identity, stranger)
     async with client_of(facade.build(), await facade.key_of(admin)) as client:
@@ -77,6 +79,7 @@ async def test_a_key_is_made_shown_once_and_narrowed(facade: Facade, admin: Pers
         assert (await narrowed.delete(f"/v1/api-keys/{made['id']}")).status_code == 403
 
 
+@attack(13)
 async def test_a_body_sets_only_what_it_may(facade: Facade, member: Person, stranger: Person) -> None:
     injected = {
         "org_id": stranger.user.org_id,

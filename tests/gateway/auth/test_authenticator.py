@@ -16,6 +16,7 @@ from registry.core.events import EventBus
 from registry.identity.models import ApiKey
 from registry.identity.principal import Principal
 from registry.identity.service import IdentityService
+from tests.support.attacks import attack
 from tests.support.clock import SettableClock
 from tests.support.identity import Person, add_key, add_organization, add_user, make_service
 
@@ -139,6 +140,7 @@ async def test_a_revoked_key_is_forgotten_at_once(
     await authenticator.authenticate(bearer(other))
 
 
+@attack(18)
 async def test_a_key_revoked_by_another_process_is_dropped_by_the_refresh(
     database: Database, identity: CountingIdentity, person: Person, authenticator: Authenticator, clock: SettableClock
 ) -> None:
@@ -220,6 +222,7 @@ async def test_use_is_noted_once_a_minute(
     assert await used() == clock.now()
 
 
+@attack(18)
 async def test_credentials_stay_out_of_logs_and_errors(authenticator: Authenticator) -> None:
     with capture_logs() as logs:
         for text in ("mcp_abcdefgh_" + "canary" * 8, "ses_canarycanary", "canary.canary.canary"):

@@ -14,6 +14,7 @@ import pytest
 
 from tests.gateway.auth.browser import Browser, Page, admin_of, browser
 from tests.gateway.conftest import Running
+from tests.support.attacks import attack
 
 CALLBACK = "http://127.0.0.1:33418/callback"
 VERIFIER = "v" * 50
@@ -132,6 +133,7 @@ async def test_a_client_without_a_token_is_told_where_to_get_one(gateway: Runnin
     assert server["authorization_response_iss_parameter_supported"] is True
 
 
+@attack(17)
 async def test_a_token_opens_its_address_alone(flow: Flow) -> None:
     token = (await flow.tokens())["access_token"]
     assert (await flow.mcp(token))[0] == 200
@@ -158,6 +160,7 @@ async def test_a_token_without_the_scope_is_told_what_to_ask_for(flow: Flow) -> 
     assert (await flow.mcp(wider, method="tools/call"))[0] == 200
 
 
+@attack(20)
 async def test_a_code_serves_once_and_its_replay_ends_what_came_of_it(flow: Flow) -> None:
     code = await flow.code()
     status, tokens = await flow.exchange(code)
@@ -184,6 +187,7 @@ async def test_a_code_is_no_use_to_who_did_not_ask_for_it(flow: Flow) -> None:
         assert (await flow.exchange(code))[0] == 400
 
 
+@attack(21)
 async def test_refresh_tokens_rotate_and_a_replay_ends_the_family(flow: Flow) -> None:
     first = await flow.tokens()
     status, second = await flow.refresh(first["refresh_token"], scope="mcp:tools:list")
@@ -238,6 +242,7 @@ FOREIGN: list[dict[str, str | None]] = [
 ]
 
 
+@attack(20)
 async def test_nobody_is_sent_to_an_address_that_is_not_the_client_s(flow: Flow) -> None:
     for changes in FOREIGN:
         page = await flow.ask(**changes)
@@ -264,6 +269,7 @@ async def test_a_client_learns_what_is_wrong_with_its_request(flow: Flow) -> Non
         assert (page.query["error"], page.query["state"], page.query["iss"]) == (error, "s t", flow.gateway.url)
 
 
+@attack(12, 20)
 async def test_the_consent_page_belongs_to_the_person_who_sees_it(flow: Flow, tmp_path: Path) -> None:
     page = await flow.ask()
     policy = page.headers["Content-Security-Policy"]

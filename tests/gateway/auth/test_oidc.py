@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.gateway.auth.browser import Browser, browser
+from tests.support.attacks import attack
 from tests.support.components.machine import free_port
 from tests.support.components.node import NpmPackage
 from tests.support.running import running_gateway
@@ -27,6 +28,7 @@ async def signed_in(person: Browser, name: str) -> dict[str, Any]:
         return await answer.json()
 
 
+@attack(20)
 async def test_people_come_change_and_leave(tmp_path: Path, npm_package: Callable[[str], NpmPackage]) -> None:
     port = free_port()
     base = f"http://127.0.0.1:{port}"

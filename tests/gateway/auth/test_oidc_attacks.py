@@ -15,6 +15,7 @@ import jwt
 import pytest
 
 from tests.gateway.auth.browser import Browser, Page, browser
+from tests.support.attacks import attack
 from tests.support.issuer import FakeIssuer, fake_issuer, new_key
 from tests.support.running import Running, running_gateway
 
@@ -74,6 +75,7 @@ def refused(page: Page, code: str = "OIDC_LOGIN_FAILED") -> bool:
     return "/login?failed=" in page.url and page.query["failed"] == code
 
 
+@attack(20)
 async def test_an_answer_serves_once_and_in_the_browser_that_was_sent(scene: Scene) -> None:
     assert (await scene.outcome()).status == 200
     async with browser(scene.gateway.url) as person, browser(scene.gateway.url) as mallory:
@@ -101,6 +103,7 @@ async def test_an_answer_serves_once_and_in_the_browser_that_was_sent(scene: Sce
         assert refused(await scene.back(person, **mixed_up))
 
 
+@attack(20)
 async def test_id_tokens_that_are_not_the_answer_are_refused(scene: Scene) -> None:
     past = int(time.time()) - 3600
     for claims in (
@@ -129,6 +132,7 @@ async def test_id_tokens_that_are_not_the_answer_are_refused(scene: Scene) -> No
     assert scene.issuer.keys["one"] is honest
 
 
+@attack(20)
 async def test_nobody_takes_over_a_user_by_an_email_that_is_not_theirs(scene: Scene) -> None:
     status, me = await scene.gateway.rest("GET", "/v1/auth/me")
     assert status == 200
@@ -137,18 +141,21 @@ async def test_nobody_takes_over_a_user_by_an_email_that_is_not_theirs(scene: Sc
     assert (await scene.outcome(email=me["email"])).status == 200
 
 
+@attack(20)
 async def test_a_provider_with_addresses_of_no_kind_is_not_followed(scene: Scene) -> None:
     scene.issuer.metadata = {"authorization_endpoint": "javascript:alert(1)"}
     async with scene.gateway.http.get(f"{scene.gateway.url}/v1/auth/oidc/login", allow_redirects=False) as answer:
         assert answer.status == 503
 
 
+@attack(20)
 async def test_metadata_of_another_issuer_is_not_believed(scene: Scene) -> None:
     scene.issuer.metadata = {"issuer": "http://evil.example"}
     async with scene.gateway.http.get(f"{scene.gateway.url}/v1/auth/oidc/login", allow_redirects=False) as answer:
         assert answer.status == 503
 
 
+@attack(17)
 async def test_tokens_of_a_trusted_issuer_open_and_confused_ones_do_not(scene: Scene) -> None:
     issuer = scene.issuer
     good = {"aud": AUDIENCE, "email": "ada@people.test", "email_verified": True}

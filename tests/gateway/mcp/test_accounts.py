@@ -16,6 +16,7 @@ from registry.accounts.models import ServerAccount
 from tests.gateway.auth.browser import Browser, Page, admin_of, browser
 from tests.gateway.conftest import Running
 from tests.gateway.mcp.guarded import Guarded, guarded
+from tests.support.attacks import attack
 from tests.support.running import running_gateway
 
 CALLBACK = "/v1/mcp/connect/callback"
@@ -54,6 +55,7 @@ async def back(person: Browser, **answer: str) -> Page:
     return await person.open(f"{CALLBACK}?{urlencode(answer)}")
 
 
+@attack(16)
 async def test_the_gateway_has_an_account_of_its_own(gateway: Running) -> None:
     async with guarded() as server:
         issuer = server.url.removesuffix("/mcp")
@@ -77,6 +79,7 @@ async def test_the_gateway_has_an_account_of_its_own(gateway: Running) -> None:
         assert status == 404
 
 
+@attack(16)
 async def test_a_person_connects_an_account_once(gateway: Running, tmp_path: Path) -> None:
     async with guarded() as server, browser(gateway.url) as person, browser(gateway.url) as stranger:
         server_id = await registered(gateway, server, kind="authorization_code")
@@ -118,6 +121,7 @@ async def test_a_person_connects_an_account_once(gateway: Running, tmp_path: Pat
         assert f"/v1/mcp/servers/{server_id}/connect" in said
 
 
+@attack(16)
 async def test_two_people_bring_headers_and_each_sees_only_their_own(gateway: Running) -> None:
     async with guarded() as server:
         ada, grace = server.issue("ada")["access_token"], server.issue("grace")["access_token"]

@@ -17,6 +17,7 @@ from registry.core.security import Digester, Sealer
 from registry.identity.principal import Principal
 from tests.gateway.mcp.made import principal
 from tests.registry.sessions.memory import MemorySessions, Shelf
+from tests.support.attacks import attack
 from tests.support.clock import SettableClock
 
 MASTER = b"m" * 32
@@ -71,6 +72,7 @@ def flying() -> Flight:
 # -- whose it is
 
 
+@attack(19)
 @pytest.mark.parametrize("other", OTHERS)
 async def test_a_session_is_nobody_elses(house: House, other: Any) -> None:
     process = house.process()
@@ -82,6 +84,7 @@ async def test_a_session_is_nobody_elses(house: House, other: Any) -> None:
     assert await process.recall(other, identifier) is None
 
 
+@attack(19)
 async def test_an_altered_session_id_is_unknown(house: House) -> None:
     process = house.process()
     identifier = process.open(OWNER, "2025-11-25", b"{}")

@@ -16,6 +16,7 @@ from mcp import Client
 from mcp.client.sse import sse_client
 
 from gateway.mcp import sse_clients
+from tests.support.attacks import attack
 from tests.support.components.node import NpmPackage
 from tests.support.running import Running
 from tests.support.servers.notes import TOOLS, NotesServer
@@ -155,6 +156,7 @@ async def test_changes_are_told_on_the_stream(gateway: Running, notes: dict[str,
         assert "notifications/tools/list_changed" in methods
 
 
+@attack(19)
 async def test_a_stream_belongs_to_its_principal(gateway: Running) -> None:
     async with raw(gateway) as client:
         ping = {"jsonrpc": "2.0", "id": 1, "method": "ping"}

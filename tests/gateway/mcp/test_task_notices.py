@@ -14,6 +14,7 @@ import pytest
 from tests.gateway.mcp.door import Door
 from tests.gateway.mcp.exchange import META, Exchange, Speaker
 from tests.gateway.mcp.test_faults import nothing_left, tasks
+from tests.support.attacks import attack
 from tests.support.faulty import EVENTS, Call, Faulty, http_head
 
 EXTENSION = "io.modelcontextprotocol/tasks"
@@ -136,6 +137,7 @@ async def test_a_change_is_heard_by_the_id_that_the_client_knows(door: Door, ser
     assert tasks() <= before
 
 
+@attack(19)
 @pytest.mark.requirement("tasks.of-their-caller", "tasks.unknown")
 async def test_nobody_elses_task_can_be_followed(door: Door, server: Tasker) -> None:
     owner = await Speaker.of(door, "modern", "/mcp")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +11,25 @@ import pytest
 from sqlalchemy import select
 
 from gateway.mcp.handler import Address, address_of
-from gateway.wiring import workspaces as wiring
 from registry.audit.models import AuditEntry
+from registry.core.clock import SystemClock
 from registry.identity.models import User
 from tests.gateway.mcp.door import Door, McpError, opened
-from tests.gateway.mcp.echo import Echo, echo
-from tests.support.clock import SettableClock
+from tests.gateway.mcp.echo import Echo
+from tests.gateway.mcp.inside import answering, in_memory
 from tests.support.containers import MemoryRuntime
 from tests.support.identity import add_user
-from workspace_runtime.docker import IMAGE
 from workspace_runtime.runtime import State
 
 
 @pytest.fixture
 def runtime(monkeypatch: pytest.MonkeyPatch) -> MemoryRuntime:
-    made = MemoryRuntime(images={IMAGE})
-    monkeypatch.setattr(wiring, "_runtime", lambda *_: made)
-    return made
+    return in_memory(monkeypatch)
 
 
 @pytest.fixture
 async def inside(runtime: MemoryRuntime) -> AsyncIterator[Echo]:
-    async with echo(modern=True) as server:
-        assert server.listener is not None
-        runtime.server = ("127.0.0.1", server.listener.port)
+    async with answering(runtime) as server:
         yield server
 
 
@@ -56,7 +50,7 @@ async def member(door: Door, admin_id: str) -> tuple[str, str]:
     """Id and key of an ordinary user."""
     async with door.app.database.reading() as session:
         org_id = (await session.get_one(User, admin_id)).org_id
-    person = await add_user(door.app.database, SettableClock(datetime.now(UTC)), org_id, "member@acme.test")
+    person = await add_user(door.app.database, SystemClock(), org_id, "member@acme.test")
     made = await door.rest("POST", "/api/v1/api-keys", {"name": "theirs", "user_id": person.user.id})
     return person.user.id, made.json()["data"]["api_key"]
 

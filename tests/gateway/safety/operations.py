@@ -1,4 +1,4 @@
-"""The one list of what can be done about permissions, budgets, stops, approvals, usage and audit, with every door.
+"""The one list of what can be done over every door, but for servers, sets and workspaces.
 
 `test_operations.py` walks it, and fails for a tool, route or command of these that is not in it.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+
+from registry.identity.permissions import AGENT
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Operation:
         instead: permissions that suffice as well, where the door does not say which it wants.
         before: a request that the admin makes first.
         as_json: the command has `--json`.
+        own: about the caller's own: over REST and the command line it takes no permission, its tool does.
+        refusal: what a refusal says where it does not name the permission.
     """
 
     tool: str
@@ -34,8 +38,10 @@ class Operation:
     arguments: dict[str, Any] | None = None
     others: tuple[str, ...] = ()
     instead: tuple[str, ...] = ()
-    before: tuple[str, str] | None = None
+    before: tuple[Any, ...] | None = None
     as_json: bool = True
+    own: bool = False
+    refusal: str = ""
 
     def __str__(self) -> str:
         return f"{self.tool}-{'-'.join(self.command[:2])}"
@@ -51,6 +57,94 @@ ALLOW = {"name": "allow none__*", "effect": "allow", "who": "team", "who_id": "{
 DENY = {"name": "no", "effect": "deny", "who": "role", "who_id": "viewer", "what": "tool", "pattern": "none__*"}
 CAREFUL = {"name": "new", "tool": "none__*", "argument": {"path": "a", "compare": "gt", "value": 5}}
 TIMEZONE = {"timezone": "Europe/Berlin"}
+
+HEALTH_OF, CHANNELS = "/v1/mcp/servers/{server}/health", "/v1/notifications/channels"
+ONE_SERVER = {"server": "{server}"}
+ALERT = {"type": "custom_alert", "severity": "warning", "message": "It is odd."}
+HOOK = {"name": "hook", "type": "webhook", "config": {"url": "{hook}"}}
+ADD_HOOK = ("channels", "add", "webhook", "--name", "hook", "--to", "{hook}")
+
+HEALTH = (
+    Operation(
+        "health_config",
+        ("GET", f"{HEALTH_OF}/config"),
+        ("health", "config", "{server}"),
+        "mcp:health:read",
+        arguments=ONE_SERVER,
+    ),
+    Operation("health_server", ("GET", HEALTH_OF), ("health", "show", "{server}"), "mcp:health:read",
+              arguments=ONE_SERVER),
+    Operation("health_metrics", ("GET", f"{HEALTH_OF}/metrics?granularity=5m"),
+              ("health", "history", "{server}", "--by", "5m"), "mcp:health:read",
+              arguments={**ONE_SERVER, "granularity": "5m"}),
+    Operation("health_configure", ("PUT", f"{HEALTH_OF}/config"), ("health", "config", "{server}", "--retries", "2"),
+              "mcp:health:manage", "health.configure", {"retry_count": 2}, {**ONE_SERVER, "retry_count": 2}),
+    Operation("alerts_list", ("GET", f"{HEALTH_OF}/alerts"), ("health", "alerts", "{server}"), "mcp:health:read",
+              arguments=ONE_SERVER),
+    Operation("alerts_create", ("POST", f"{HEALTH_OF}/alerts"), ("health", "alert", "{server}", "It is odd."),
+              "mcp:health:manage", "health.alerts.create", ALERT, {**ONE_SERVER, **ALERT}),
+    Operation("alerts_resolve", ("POST", f"{HEALTH_OF}/alerts/{{alert}}/resolve"),
+              ("health", "resolve", "{server}", "{alert}"), "mcp:health:manage", "health.alerts.resolve",
+              arguments={**ONE_SERVER, "id": "{alert}"}),
+    Operation("channels_list", ("GET", f"{HEALTH_OF}/notifications"), ("channels", "list", "--server", "{server}"),
+              "mcp:health:read", arguments=ONE_SERVER),
+    Operation("channels_list", ("GET", CHANNELS), ("channels", "list"), "mcp:health:read"),
+    Operation("channels_create", ("POST", f"{HEALTH_OF}/notifications"), (*ADD_HOOK, "--server", "{server}"),
+              "mcp:health:manage", "notifications.create", HOOK, {**ONE_SERVER, **HOOK}),
+    Operation("channels_create", ("POST", CHANNELS), ADD_HOOK, "mcp:health:manage", "notifications.create", HOOK, HOOK),
+    Operation("channels_update", ("PUT", f"{CHANNELS}/{{channel}}"), ("channels", "update", "{channel}", "--off"),
+              "mcp:health:manage", "notifications.update", {"enabled": False}, {"id": "{channel}", "enabled": False}),
+    Operation("channels_test", ("POST", f"{CHANNELS}/{{channel}}/test"), ("channels", "test", "{channel}"),
+              "mcp:health:manage", arguments={"id": "{channel}"}),
+    Operation("channels_remove", ("DELETE", f"{CHANNELS}/{{channel}}"), ("channels", "remove", "{channel}"),
+              "mcp:health:manage", "notifications.delete", arguments={"id": "{channel}"}, as_json=False),
+    Operation("jobs_list", ("GET", "/v1/jobs"), ("jobs", "list"), "jobs:read"),
+    Operation("jobs_get", ("GET", "/v1/jobs/{job}"), ("jobs", "show", "{job}"), "jobs:read", arguments={"id": "{job}"}),
+    Operation("jobs_replay", ("POST", "/v1/jobs/{dead}/replay"), ("jobs", "replay", "{dead}"), "jobs:manage",
+              "jobs.replay", arguments={"id": "{dead}"}, others=("jobs:read",)),
+)  # fmt: skip
+ORGANIZATION, USER, LOGIN = "/v1/organizations/{org}", "/api/v1/users/{member}", "/v1/mcp/servers/{vault}/login"
+VAULT = {"server": "{vault}"}
+BROUGHT = {"headers": {"X-Account": "brought"}}
+STATIC = {"kind": "static"}
+NOT_YOURS = "Not authorized to access this resource"
+AS_AGENTS = ("users:read", *sorted(AGENT))
+"""Nobody takes from others what they may not do themselves."""
+SEES = ("mcp:servers:read",)
+
+PEOPLE = (
+    Operation("organizations_list", ("GET", "/v1/organizations"), ("organizations", "list"), "organizations:read"),
+    Operation("organizations_get", ("GET", ORGANIZATION), ("organizations", "show", "{org}"), "organizations:read",
+              arguments={"id": "{org}"}),
+    Operation("organizations_update", ("PUT", ORGANIZATION),
+              ("organizations", "update", "{org}", "--description", "other"), "organizations:manage",
+              "organizations.update", {"description": "other"}, {"id": "{org}", "description": "other"}),
+    Operation("users_list", ("GET", "/api/v1/users"), ("users", "list"), "users:read", own=True),
+    Operation("users_get", ("GET", USER), ("users", "show", "{member}"), "users:read", arguments={"id": "{member}"},
+              refusal=NOT_YOURS),
+    Operation("users_update", ("PUT", USER), ("users", "update", "{member}", "--name", "Other"), "users:manage",
+              "users.update", {"full_name": "Other"}, {"id": "{member}", "full_name": "Other"},
+              others=("users:read",), refusal=NOT_YOURS),
+    Operation("users_deactivate", ("DELETE", USER), ("users", "deactivate", "{member}"), "users:manage",
+              "users.update", arguments={"id": "{member}"}, others=AS_AGENTS, as_json=False, refusal=NOT_YOURS),
+    Operation("sessions_list", ("GET", "/v1/auth/sessions"), ("sessions", "list"), "keys:read", own=True),
+    Operation("sessions_end", ("DELETE", "/v1/auth/sessions/{session}"), ("sessions", "end", "{session}"),
+              "keys:manage", "sessions.end", arguments={"id": "{session}"}, as_json=False, own=True),
+    Operation("grants_list", ("GET", "/v1/auth/grants"), ("grants", "list"), "keys:read", own=True),
+    Operation("grants_end", ("DELETE", "/v1/auth/grants/{grant}"), ("grants", "end", "{grant}"), "keys:manage",
+              "grants.revoke", arguments={"id": "{grant}"}, as_json=False, own=True),
+    Operation("logins_get", ("GET", LOGIN), ("logins", "show", "{vault}"), "mcp:servers:read", arguments=VAULT,
+              before=("PUT", LOGIN, STATIC)),
+    Operation("logins_set", ("PUT", LOGIN), ("logins", "set", "{vault}", "static"), "mcp:servers:update",
+              "logins.set", STATIC, {**VAULT, **STATIC}, SEES),
+    Operation("accounts_set", ("PUT", "/v1/mcp/servers/{vault}/account"),
+              ("accounts", "set", "{vault}", "--header", "X-Account=HOME"), "mcp:servers:read", "accounts.set",
+              BROUGHT, {**VAULT, **BROUGHT}, before=("PUT", LOGIN, STATIC), as_json=False),
+    Operation("accounts_remove", ("DELETE", "/v1/mcp/servers/{vault}/account"), ("accounts", "remove", "{vault}"),
+              "mcp:servers:read", "accounts.delete", arguments=VAULT, as_json=False),
+    Operation("logins_remove", ("DELETE", LOGIN), ("logins", "remove", "{vault}"), "mcp:servers:update",
+              "logins.delete", arguments=VAULT, others=SEES, as_json=False),
+)  # fmt: skip
 
 OPERATIONS = (
     # Who may use what
@@ -290,4 +384,6 @@ OPERATIONS = (
     Operation("audit_search", ("GET", "/v1/audit"), ("audit", "search"), "audit:read"),
     Operation("audit_export", ("GET", "/v1/audit/export?format=csv"), ("audit", "export"), "audit:read", as_json=False),
     Operation("audit_verify", ("POST", "/v1/audit/verify"), ("audit", "verify"), "audit:read"),
+    *HEALTH,
+    *PEOPLE,
 )

@@ -7,6 +7,7 @@ import json
 import sqlite3
 import sys
 import threading
+import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import count
@@ -17,7 +18,7 @@ import pytest
 from gateway.cli import main
 from tests.e2e.wire import McpError, Modern
 from tests.gateway.mcp.echo import Echo, echo, tool
-from tests.gateway.safety.operations import APPROVALS, BUDGET, EMERGENCY, RULES, TEAMS
+from tests.gateway.safety.operations import ALERT, APPROVALS, BUDGET, CHANNELS, EMERGENCY, HOOK, RULES, TEAMS
 from tests.support.gateway import RunningGateway, new_key
 
 OWN = ("keys.create", "pins.hold", "approvals.ask", "approvals.use")
@@ -26,9 +27,24 @@ _MADE: dict[str, tuple[str, dict[str, Any]]] = {
     "rule": (f"{APPROVALS}/rules", {"name": "unused", "tool": "none__*"}),
     "limit": (f"{BUDGET}/limits", {"name": "large", "amount": 1_000_000, "unit": "calls"}),
     "team": (TEAMS, {"name": "team-{number}"}),
+    "alert": ("/v1/mcp/servers/{server}/health/alerts", ALERT),
+    "channel": (CHANNELS, HOOK),
     "access": (RULES, {"name": "unused", "effect": "deny", "pattern": "none__*"}),
 }
 """What a placeholder stands for, and how it is made."""
+_JOB = """INSERT INTO outbox (id, org_id, topic, payload, status, attempts, due_at, created_at)
+    SELECT :id, org_id, 'none', '{{}}', '{}', 1, created_at, created_at FROM users LIMIT 1"""
+_STORED = {
+    "job": _JOB.format("waiting"),
+    "dead": _JOB.format("dead"),
+    "member": """INSERT INTO users (id, org_id, email, name, role, email_verified, is_active, is_operator, created_at,
+        updated_at) SELECT :id, org_id, :id || '@acme.test', 'Max', 'agent', 1, 1, 0, created_at, updated_at
+        FROM users LIMIT 1""",
+    "grant": """INSERT INTO oauth_grants (id, org_id, user_id, client_id, client_name, scopes, audience, created_at,
+        expires_at) SELECT :id, org_id, id, 'editor', 'Editor', '[]', '/mcp', created_at, '2999-01-01 00:00:00.000000'
+        FROM users ORDER BY created_at, is_operator DESC LIMIT 1""",
+}
+"""How what a placeholder stands for is written."""
 
 
 class Upstream:
@@ -61,7 +77,7 @@ class Scene:
 
     def made(self, path: str, body: dict[str, Any]) -> str:
         """The id of what the admin makes."""
-        answer = self.gateway.rest("POST", path, self.filled(body))
+        answer = self.gateway.rest("POST", self.filled(path), self.filled(body))
         assert answer.status == 201, answer.text
         return str(answer.json()["id"])
 
@@ -104,7 +120,9 @@ class Scene:
     def furnished(self, text: str) -> Scene:
         """With what the placeholders of `text` name, made anew: a test may use it up."""
         number = next(self.numbers)
-        names = {"number": str(number), "server": self.server, "tool": "echo__say"}
+        assert self.upstream.listener is not None
+        hook = f"{self.upstream.listener.url}in"
+        names = {"number": str(number), "server": self.server, "tool": "echo__say", "hook": hook}
         scene = Scene(self.gateway, self.upstream, self.server, names, self.numbers, self.keys)
         if "{user}" in text:
             names["user"] = str(self.gateway.rest("GET", "/v1/api-keys").json()["api_keys"][0]["user_id"])
@@ -112,10 +130,34 @@ class Scene:
             names["pin"] = scene._held(number)
         if "{approval}" in text:
             names["approval"] = scene._waiting(number)
+        for name, made in _STORED.items():
+            if f"{{{name}}}" in text:
+                names[name] = scene._stored(made)
+        if "{org}" in text:
+            names["org"] = str(self.gateway.rest("GET", "/v1/organizations").json()["organizations"][0]["id"])
+        if "{vault}" in text:
+            names["vault"] = scene.made(
+                "/v1/mcp/servers", {"name": f"vault-{number}", "base_url": "http://127.0.0.1:9"}
+            )
+        if "{session}" in text:
+            names["session"] = scene._signed_in()
         for name, (path, body) in _MADE.items():
             if f"{{{name}}}" in text:
                 names[name] = scene.made(path, body)
         return scene
+
+    def _stored(self, statement: str) -> str:
+        """The id of a row that is written past the gateway: what it makes only after a while, or of other people."""
+        identifier = uuid.uuid4()
+        with sqlite3.connect(self.gateway.data_dir / "gatehouse.db", timeout=30) as database:
+            database.execute(statement, {"id": identifier.hex})
+        return str(identifier)
+
+    def _signed_in(self) -> str:
+        first = self.gateway.first_run()
+        body = {"email": first["admin_email"], "password": first["admin_password"]}
+        assert self.gateway.rest("POST", "/v1/auth/login", body).status == 200
+        return str(self.gateway.rest("GET", "/v1/auth/sessions").json()["sessions"][0]["id"])
 
     def _held(self, number: int) -> str:
         self.upstream.tools[0]["description"] = f"the {number}th"

@@ -19,6 +19,7 @@ import pytest
 from tests.e2e.wire import ACCEPT, LEGACY, Legacy, Modern
 from tests.gateway.safety.operations import APPROVALS, BUDGET, EMERGENCY, RULES
 from tests.gateway.safety.scene import Scene
+from tests.support.attacks import attack
 from tests.support.components.machine import CHECKOUT
 from tests.support.gateway import exchange
 from tests.support.servers.process import plain_environment
@@ -206,6 +207,7 @@ def furnished(scene: Scene) -> None:
     scene.made("/v1/mcp/servers", vault)
 
 
+@attack(14)
 @pytest.mark.parametrize("obstacle", OBSTACLES)
 def test_every_door_leads_through_the_same_chain(scene: Scene, obstacle: str) -> None:
     wanted = OBSTACLES[obstacle]

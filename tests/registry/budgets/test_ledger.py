@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from sqlalchemy import select
 
-from registry.budgets.desk import TICK_SECONDS
+from registry.audit.models import AuditEntry
+from registry.audit.service import AuditService
+from registry.budgets.desk import TICK_SECONDS, Desk
 from registry.budgets.errors import BudgetExceeded, LeaseLost
 from registry.budgets.events import BudgetAlert
-from registry.budgets.ledger import LEASE_SECONDS, Booking
+from registry.budgets.ledger import LEASE_SECONDS, Booking, Ledger
+from registry.budgets.queries import StoredTerms
 from registry.budgets.service import LimitChanges
 from registry.core.db import Database
 from registry.core.events import EventBus
@@ -207,6 +211,9 @@ async def test_warn_lets_pass_and_tells_each_threshold_once_a_period(house: Hous
             await desk.tick()
     levels = [event.level for event in house.heard if isinstance(event, BudgetAlert)]
     assert levels == ["warning", "critical"]
+    async with house.database.reading() as session:
+        told = select(AuditEntry.detail).where(AuditEntry.action == "budgets.limits.alert")
+        assert [detail["level"] for detail in await session.scalars(told)] == levels
     assert (await accounts(house.database))[0].spent == 24
     house.clock.advance(24 * 3600)
     assert await _rush(house, desks, 20) == 20
@@ -297,3 +304,14 @@ async def test_what_was_returned_must_be_taken_anew(house: House) -> None:
     await other.stop()
     (account,) = await accounts(house.database)
     assert (account.spent, account.reserved) == (3, 0)
+
+
+async def test_nothing_starts_without_its_limits(house: House) -> None:
+    class Away(StoredTerms):
+        async def signature(self) -> object:
+            raise OSError("the database is away")
+
+    desk = Desk(Ledger(house.database, house.clock, AuditService(house.clock)), Away(house.database), house.clock)
+    with pytest.raises(OSError, match="away"):
+        await desk.start()
+    await desk.stop()

@@ -76,7 +76,7 @@ class Watch:
 
     @property
     def monitoring(self) -> MonitoringService:
-        return MonitoringService(self.clock, AuditService(self.clock), self.servers, self.book)
+        return MonitoringService(self.clock, AuditService(self.clock), self.book)
 
     def monitor(self) -> Monitor:
         made = Monitor(self.database, self.book, self.checker, self.clock, self.events)

@@ -18,6 +18,7 @@ from registry.identity.organizations import OrganizationService
 from registry.identity.permissions import AGENT, PERMISSIONS, ROLES, role_named
 from registry.identity.principal import OPERATE, Principal
 from registry.identity.service import SESSION_LIFETIME, IdentityService
+from tests.support.attacks import attack
 from tests.support.clock import SettableClock
 from tests.support.identity import PASSWORD, Person, add_key, add_organization, add_user, make_service
 
@@ -86,6 +87,7 @@ async def test_a_key_narrows_its_owner_and_follows_them_down(
     assert (await _by_key(database, service, text)).permissions == {"mcp:tools:call"}
 
 
+@attack(18)
 async def test_what_is_stored_of_a_key_does_not_open(
     database: Database, service: IdentityService, admin: Person
 ) -> None:
@@ -100,6 +102,7 @@ async def test_what_is_stored_of_a_key_does_not_open(
             await _by_key(database, service, wrong)
 
 
+@attack(18)
 async def test_a_revoked_key_opens_nothing_and_says_so_to_others(
     database: Database, service: IdentityService, admin: Person, events: EventBus
 ) -> None:
@@ -117,6 +120,7 @@ async def test_a_revoked_key_opens_nothing_and_says_so_to_others(
             await service.revoke_key(session, admin.principal, key_id)
 
 
+@attack(18)
 async def test_an_expired_key_opens_nothing(
     database: Database, service: IdentityService, admin: Person, clock: SettableClock
 ) -> None:

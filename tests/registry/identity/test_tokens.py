@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from registry.core.security import derive_key
 from registry.identity.tokens import AccessTokens, TokenInvalid
+from tests.support.attacks import attack
 from tests.support.clock import SettableClock
 from tests.support.identity import MASTER
 
@@ -54,6 +55,7 @@ def test_the_forgery_kit_itself_can_make_a_good_token(tokens: AccessTokens) -> N
     assert tokens.verify(_forged(_claims(tokens))).user_id == "u"
 
 
+@attack(17)
 @pytest.mark.parametrize(
     "change",
     [
@@ -72,6 +74,7 @@ def test_wrong_claims_are_refused(tokens: AccessTokens, change: dict[str, Any]) 
         tokens.verify(_forged(_claims(tokens) | change))
 
 
+@attack(17)
 @pytest.mark.parametrize("name", ["sub", "org", "role", "sid", "exp", "iat", "iss", "aud", "jti"])
 def test_missing_claims_are_refused(tokens: AccessTokens, name: str) -> None:
     claims = _claims(tokens)
@@ -80,12 +83,14 @@ def test_missing_claims_are_refused(tokens: AccessTokens, name: str) -> None:
         tokens.verify(_forged(claims))
 
 
+@attack(17)
 @pytest.mark.parametrize("header", [{"typ": "JWT"}, {"typ": "id+jwt"}])
 def test_another_kind_of_token_is_refused(tokens: AccessTokens, header: dict[str, Any]) -> None:
     with pytest.raises(TokenInvalid):
         tokens.verify(_forged(_claims(tokens), **header))
 
 
+@attack(17)
 def test_headers_do_not_choose_the_key(tokens: AccessTokens) -> None:
     other = derive_key(MASTER, "another")
     jwk = {"kty": "oct", "k": base64.urlsafe_b64encode(other).decode()}
@@ -100,6 +105,7 @@ def test_headers_do_not_choose_the_key(tokens: AccessTokens) -> None:
             tokens.verify(token)
 
 
+@attack(17)
 def test_other_algorithms_are_refused(tokens: AccessTokens) -> None:
     claims = _claims(tokens)
     typ = {"typ": "at+jwt"}
@@ -125,6 +131,7 @@ def test_what_is_no_token_is_refused(tokens: AccessTokens, text: str) -> None:
         tokens.verify(text)
 
 
+@attack(17)
 def test_a_changed_token_is_refused(tokens: AccessTokens) -> None:
     header, payload, signature = tokens.issue(**HOLDER).split(".")
     claims = json.loads(base64.urlsafe_b64decode(payload + "=="))

@@ -14,6 +14,7 @@ from tests.gateway.mcp.exchange import META, Exchange, Speaker
 from tests.gateway.mcp.spec.conftest import ERAS, SLUGS, Caller, Stage, answer_of
 from tests.gateway.mcp.spec.server import NOTE
 from tests.gateway.mcp.spec.test_lifecycle import head_of
+from tests.support.attacks import attack
 
 requirement = pytest.mark.requirement
 both = pytest.mark.parametrize("era", ERAS)
@@ -233,6 +234,7 @@ async def test_nobody_enters_without_a_credential(stage: Stage, method: str, giv
     assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
+@attack(16)
 @requirement("auth.no-passthrough")
 @pairs
 async def test_a_callers_credential_never_reaches_a_server(stage: Stage, era: str, server: str) -> None:

@@ -13,6 +13,7 @@ from gateway.mcp.protocol import LEGACY_VERSIONS
 from tests.gateway.mcp.door import LEGACY, MODERN
 from tests.gateway.mcp.exchange import META, Exchange, Speaker
 from tests.gateway.mcp.spec.conftest import Stage, answer_of
+from tests.support.attacks import attack
 
 requirement = pytest.mark.requirement
 INVALID_REQUEST, INVALID_PARAMS, METHOD_NOT_FOUND, UNSUPPORTED_VERSION = -32600, -32602, -32601, -32022
@@ -106,6 +107,7 @@ async def test_a_session_that_was_deleted_is_not_found(stage: Stage) -> None:
     await stage.old.until(lambda: session in stage.old.ended)
 
 
+@attack(19)
 @requirement("legacy-http.session-of-its-principal")
 @pytest.mark.parametrize("method", ["POST", "GET", "DELETE"])
 async def test_a_session_is_of_no_use_to_another_caller(stage: Stage, method: str) -> None:
