@@ -8,7 +8,7 @@ from alembic import op
 from registry.core.db import UTCDateTime
 
 revision = "0120"
-down_revision = "0090"
+down_revision = "0110"
 
 
 def upgrade() -> None:
