@@ -113,9 +113,10 @@ def test_a_server_from_registering_to_removal(terminal: Terminal, upstream: str)
     assert upstream in terminal.run("servers", "list").stdout
     assert terminal.json("servers", "show", upstream)["name"] == "up"
     assert terminal.run("servers", "refresh", "up").stdout.startswith("2 tools")
-    added = terminal.json("servers", "add", "gone", "http://127.0.0.1:1/mcp")
-    assert terminal.json("servers", "show", added["id"])["health_status"] != "healthy"
-    terminal.run("servers", "remove", added["slug"])
+    added = terminal.run("servers", "add", "gone", "http://127.0.0.1:1/mcp")
+    assert "does not answer well yet: gone was not reached" in added.stderr
+    assert "does not answer well: gone was not reached" in terminal.run("servers", "show", "gone").stderr
+    terminal.run("servers", "remove", "gone")
     assert [server["name"] for server in terminal.json("servers", "list")] == ["up"]
 
 
