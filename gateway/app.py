@@ -50,7 +50,7 @@ class Application:
             ground.database, services.identity, ground.events, ground.clock, [services.oauth, services.external]
         )
         self.workspaces = Workspaces(ground, services)
-        self.path = DataPath(ground, services, self._authenticator, self.workspaces.lifecycle)
+        self.path = DataPath(ground, services, self._authenticator, self.workspaces.door)
         self.workspaces.pay_from(self.path.desk)
         self.path.offer(own_tools(ground, services, self.path, self.workspaces))
         self._observability = Observability(ground, self.path)

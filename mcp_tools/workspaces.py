@@ -18,10 +18,9 @@ from registry.workspaces.service import MANAGE, READ, Creation, Network, Workspa
 from registry.workspaces.views import (
     EndpointOf,
     EventView,
-    UsageView,
+    UsageReport,
     WorkspaceView,
     event_view,
-    usage_view,
     workspace_view,
 )
 
@@ -75,10 +74,6 @@ class BuildImage(Arguments):
 
 class BuiltImage(BaseModel):
     image: str
-
-
-class UsageByHour(BaseModel):
-    hours: list[UsageView]
 
 
 class WorkspaceTools:
@@ -203,10 +198,9 @@ class WorkspaceTools:
             found = await self._workspaces.events(session, principal, wanted.workspace_id)
         return Events(events=[event_view(event) for event in found])
 
-    async def _usage(self, principal: Principal, wanted: OneWorkspace) -> UsageByHour:
+    async def _usage(self, principal: Principal, wanted: OneWorkspace) -> UsageReport:
         async with self._database.reading() as session:
-            found = await self._workspaces.usage(session, principal, wanted.workspace_id)
-        return UsageByHour(hours=[usage_view(row) for row in found])
+            return await self._workspaces.usage(session, principal, wanted.workspace_id)
 
     async def _exec(self, principal: Principal, wanted: RunIn) -> Executed:
         return await self._console.run(principal, wanted.workspace_id, wanted.command, wanted.timeout)

@@ -34,6 +34,8 @@ def program(module: str, call: str) -> list[str]:
 
 
 SERVER = program("main", "main()")
+ATTEND = program("attend", "main()")
+"""Followed by the words of a command."""
 
 
 def environment(spec: ContainerSpec, *, engine_quota: bool) -> dict[str, str]:

@@ -279,9 +279,16 @@ class DockerRuntime:
 
     @asynccontextmanager
     async def exec(
-        self, id: str, command: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str = ROOT
+        self,
+        id: str,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str = ROOT,
+        attended: bool = False,
     ) -> AsyncGenerator[Execution]:
         execution = CarriedExecution()
+        command = [*containment.ATTEND, *command] if attended else command
         made = await self._make_exec(id, command, {**(env or {}), MARK: execution.mark}, cwd)
         transport = await self._line.attach(id, made, Frames(None, execution.said, execution.writable))
         execution.carry(transport, functools.partial(self._exit_code, made), functools.partial(_hold_back, transport))

@@ -49,11 +49,16 @@ from workspace_runtime.runtime import (
 )
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-SERVER = (
-    sys.executable,
-    *("-I", "-S", "-B", "-c"),
-    f"import sys; sys.path.insert(0, {str(_PACKAGE)!r}); from workspace_runtime.inside.main import main; main()",
-)
+
+
+def _program(module: str) -> list[str]:
+    """The words that run a program of `workspace_runtime.inside`."""
+    code = f"import sys; sys.path.insert(0, {str(_PACKAGE)!r}); from workspace_runtime.inside import {module}"
+    return [sys.executable, "-I", "-S", "-B", "-c", f"{code}; {module}.main()"]
+
+
+SERVER = _program("main")
+ATTEND = _program("attend")
 _KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE")
 _MARK = "GATEHOUSE_CONTAINER"
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -309,9 +314,16 @@ class ProcessRuntime:
 
     @asynccontextmanager
     async def exec(
-        self, id: str, command: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str = ROOT
+        self,
+        id: str,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str = ROOT,
+        attended: bool = False,
     ) -> AsyncGenerator[Execution]:
         record = self._running(id)
+        command = [*ATTEND, *command] if attended else command
         folder = self._root(record) if cwd == ROOT else Path(cwd.replace(f"{ROOT}/", f"{self._root(record)}/"))
         process = await asyncio.create_subprocess_exec(
             *command,

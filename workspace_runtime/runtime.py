@@ -380,9 +380,18 @@ class Runtime(Protocol):
         ...
 
     def exec(
-        self, id: str, command: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str = ROOT
+        self,
+        id: str,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str = ROOT,
+        attended: bool = False,
     ) -> AbstractAsyncContextManager[Execution]:
         """Run a command as the container's user.
+
+        Args:
+            attended: it is asked to end, and then forced, once its input has ended; so it is when its caller dies.
 
         Raises:
             NotRunning

@@ -49,6 +49,14 @@ def add(
         list[str] | None,
         typer.Option(metavar="K=V", help="The command's environment; K alone takes this shell's value."),
     ] = None,
+    container: Annotated[
+        bool, typer.Option("--container", help="Run the command in a container, not on the gateway's machine.")
+    ] = False,
+    image: Annotated[str | None, typer.Option(help="The container's, from the operator's list.")] = None,
+    network: Annotated[str | None, typer.Option(help="The container's: none, allowlist or open.")] = None,
+    allow: Annotated[
+        list[str] | None, typer.Option(metavar="HOST", help="A host that the container may reach; may be repeated.")
+    ] = None,
     environment: Annotated[str, typer.Option(help="development, staging or production.")] = "development",
     tag: Annotated[list[str] | None, typer.Option(help="May be repeated.")] = None,
     description: Annotated[str | None, typer.Option()] = None,
@@ -70,6 +78,8 @@ def add(
         # Proof of access to this machine, which only this machine's own gateway may see.
         token = operator_token() if find_gateway().local else None
         headers = {OPERATOR_HEADER: token} if token else {}
+    if container or image or network or allow:
+        body["container"] = _container(command, image, network, allow or [])
 
     async def work(client: GatewayClient) -> tuple[dict[str, Any], str | None]:
         made = object_in(await client.rest("POST", SERVERS, body, headers=headers))
@@ -112,6 +122,13 @@ def _by_command(
         "args": command[1:],
         "env": dict(_environment(text) for text in env),
     }
+
+
+def _container(command: list[str] | None, image: str | None, network: str | None, allow: list[str]) -> dict[str, Any]:
+    if command is None:
+        raise UsageWrong("--container, --image, --network and --allow are for a command after --.")
+    made: dict[str, Any] = {"network": network or ("allowlist" if allow else "none"), "allowed_hosts": allow}
+    return made if image is None else {**made, "image": image}
 
 
 def header_pair(text: str) -> tuple[str, str]:

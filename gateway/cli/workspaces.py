@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli.client import PAGE, GatewayClient, run
+from gateway.cli.credentials import credentials
 from gateway.cli.data import list_in, object_in, objects_in
 from gateway.cli.errors import CommandFailed
 from gateway.cli.output import AsJson, note, one_line, show, show_json, show_table
@@ -17,6 +18,7 @@ CONTROL = "/v1/workspaces"
 BUILD_SECONDS = 1800.0
 
 workspaces = typer.Typer(no_args_is_help=True, help="Create, start, stop and look into workspaces.")
+workspaces.add_typer(credentials, name="credentials")
 
 Which = Annotated[str, typer.Argument(metavar="NAME|ID")]
 
@@ -153,7 +155,7 @@ def usage(which: Which, as_json: AsJson = False) -> None:
     if as_json:
         show_json(found)
         return
-    fields = ("hour", "seconds", "cpu_seconds", "memory_gb_seconds")
+    fields = ("hour", "seconds", "cpu_seconds", "memory_gb_seconds", "calls")
     show_table(fields, ([str(hour.get(field)) for field in fields] for hour in objects_in(found.get("hours"))))
 
 

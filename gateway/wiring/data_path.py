@@ -65,9 +65,9 @@ from registry.workspaces import offer as workspace_offer
 if TYPE_CHECKING:
     from gateway.auth.authenticator import Authenticator
     from gateway.mcp.policies.policy import Policy
-    from gateway.mcp.upstream.workspace import WorkspaceDoor
     from gateway.wiring.ground import Ground
     from gateway.wiring.services import Services
+    from gateway.wiring.workspaces import Door
     from mcp_tools.explanation import Explanation
     from registry.access.rule import AccessBook
     from registry.identity.principal import Principal
@@ -96,9 +96,7 @@ class _StoredOffers:
 class DataPath:
     """What a call passes, from the address to the upstream. The gateway's own tools are offered afterwards."""
 
-    def __init__(
-        self, ground: Ground, services: Services, authenticator: Authenticator, workspaces: WorkspaceDoor
-    ) -> None:
+    def __init__(self, ground: Ground, services: Services, authenticator: Authenticator, workspaces: Door) -> None:
         self._ground = ground
         self._workspaces = workspaces
         self._services = services
@@ -118,6 +116,7 @@ class DataPath:
             stdio_user=settings.stdio_user,
             concurrency=parse_concurrency(settings.concurrent_calls, settings.concurrency_limits),
             workspaces=self._workspaces,
+            containers=self._workspaces,
         )
         prober = Prober(self.upstreams, clock)
         self.discovery = Discovery(database, services.servers, prober)

@@ -137,6 +137,7 @@ def _workspaces(
         ),
         workspaces_api.router(front, service, endpoint_of),
         control_api.router(front, service, workspaces.console, endpoint_of),
+        control_api.credentials_router(front, workspaces.credentials),
         bridge_api.router(front, service, path.caller),
         workspaces_keys_api.router(front, services.identity),
         introspection_api.router(front, secret=secret.get_secret_value() if secret else None),

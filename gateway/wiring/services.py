@@ -13,7 +13,7 @@ from registry.approvals.service import ApprovalService
 from registry.audit.log import AuditLog, Changes
 from registry.audit.service import AuditService
 from registry.audit.verify import CHANGES_TABLE, AuditVerifier
-from registry.budgets.service import BudgetService
+from registry.budgets.service import BudgetService, Domains
 from registry.core.security import Sealer, derive_key
 from registry.core.settings import SettingsInvalid
 from registry.emergency.service import EmergencyService
@@ -44,6 +44,7 @@ from registry.teams.service import TeamService
 from registry.usage.log import Calls
 from registry.usage.service import CALLS_TABLE, UsageService
 from registry.workspaces.queries import workspace_slugs
+from registry.workspaces.scopes import WITH_WORKSPACES
 
 if TYPE_CHECKING:
     from gateway.wiring.ground import Ground
@@ -98,16 +99,10 @@ class Services:
             pinning=Judge(clock, audit),
             health=book,
             stdio_without_proof=settings.stdio_api == "on",
+            images=frozenset(settings.workspace_images),
             other_slugs=workspace_slugs,
         )
-        identity = IdentityService(
-            clock,
-            audit,
-            master,
-            access_token_minutes=settings.access_token_minutes,
-            idle=timedelta(minutes=settings.login_idle_minutes),
-            lifetime=timedelta(days=settings.login_days),
-        )
+        identity = _identity(ground, audit)
         return cls(
             audit=audit,
             audit_log=AuditLog(database, [Changes(), Calls()]),
@@ -124,7 +119,7 @@ class Services:
             monitoring=MonitoringService(clock, audit, book),
             notifications=notifications,
             emergency=EmergencyService(clock, audit),
-            budgets=BudgetService(clock, audit),
+            budgets=BudgetService(clock, audit, Domains(scopes=WITH_WORKSPACES)),
             prices=PriceService(audit),
             pins=PinService(clock, audit),
             approvals=ApprovalService(clock, audit, Sealer(master, "approvals")),
@@ -143,6 +138,18 @@ def _notifications(ground: Ground, audit: AuditService) -> NotificationService:
     url = ground.settings.smtp_url
     senders = Senders(ground.egress, ground.clock, url.get_secret_value() if url is not None else None)
     return NotificationService(ground.clock, audit, Sealer(ground.master, "notifications"), senders)
+
+
+def _identity(ground: Ground, audit: AuditService) -> IdentityService:
+    settings = ground.settings
+    return IdentityService(
+        ground.clock,
+        audit,
+        ground.master,
+        access_token_minutes=settings.access_token_minutes,
+        idle=timedelta(minutes=settings.login_idle_minutes),
+        lifetime=timedelta(days=settings.login_days),
+    )
 
 
 def _oauth(ground: Ground, audit: AuditService) -> OAuthService:

@@ -12,9 +12,11 @@ from registry.core.errors import Unavailable
 from registry.core.security import derive_key
 from registry.identity.events import CredentialsChanged
 from registry.workspaces.console import Console
+from registry.workspaces.credentials import CredentialBook, Lent
 from registry.workspaces.engine import ContainerEngine, Shape
 from registry.workspaces.events import WorkspaceWanted
 from registry.workspaces.lifecycle import Lifecycle
+from registry.workspaces.programs import Programs
 from registry.workspaces.service import Terms, WorkspaceService
 from registry.workspaces.sweep import Sweep
 from workspace_runtime.docker import IMAGE, DockerRuntime
@@ -24,10 +26,14 @@ from workspace_runtime.runtime import Limits
 from workspace_runtime.tunnel import DIAL_SECONDS, DialRefused, Tunnel
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
     from gateway.wiring.ground import Ground
     from gateway.wiring.services import Services
+    from registry.core.db import Database
     from registry.core.settings import Settings
-    from workspace_runtime.runtime import Runtime
+    from registry.servers.connection import Connection
+    from workspace_runtime.runtime import Execution, Runtime
 
 P = TypeVar("P", bound=asyncio.Protocol)
 MEGABYTE = 1024 * 1024
@@ -59,6 +65,9 @@ class Workspaces:
         self.service = WorkspaceService(clock, services.audit, self.engine, terms)
         self.console = Console(database, self.service, self.engine, services.audit)
         self.lifecycle = Lifecycle(database, self.engine, clock, self._charge)
+        self.credentials = CredentialBook(clock, services.audit, ground.master)
+        programs = Programs(self.engine, clock)
+        self.door = Door(database, self.lifecycle, self.credentials, programs)
         self._way_out = _WayOut()
         self._runs = runtime is not None
         self.sweep = Sweep(
@@ -67,6 +76,7 @@ class Workspaces:
             self.lifecycle,
             clock,
             idle_seconds=settings.workspace_idle_seconds,
+            programs=programs,
             keeper=Keeper(runtime, Tunnel(runtime, self._way_out.dial), self._found) if runtime is not None else None,
         )
         ground.events.subscribe(WorkspaceWanted, lambda wanted: self.lifecycle.follow(wanted.workspace_id))
@@ -103,6 +113,33 @@ class Workspaces:
         await self.lifecycle.stop()
         await self.engine.close()
         await self._way_out.close()
+
+
+class Door:
+    """What the data path opens containers by: `WorkspaceDoor` and `ProgramDoor` of `gateway.mcp.upstream`."""
+
+    def __init__(
+        self, database: Database, lifecycle: Lifecycle, credentials: CredentialBook, programs: Programs
+    ) -> None:
+        self._database = database
+        self._credentials = credentials
+        self._programs = programs
+        self.connect = lifecycle.connect
+        self.begin = lifecycle.begin
+        self.end = lifecycle.end
+
+    async def credentials(self, workspace_id: int, user_id: str | None) -> list[Lent]:
+        async with self._database.reading() as session:
+            return await self._credentials.lend(session, workspace_id, user_id)
+
+    def program(self, connection: Connection) -> AbstractAsyncContextManager[Execution]:
+        assert connection.container is not None
+        assert connection.command is not None
+        command = (connection.command, *connection.args)
+        return self._programs.run(connection.server_id, connection.container, command, dict(connection.env))
+
+    async def ended_by(self, connection: Connection, exit_code: int) -> str:
+        return await self._programs.ended_by(connection.server_id, exit_code)
 
 
 def _shape(settings: Settings, master: bytes) -> Shape:

@@ -1,8 +1,9 @@
 """Leases: periodic work that runs in one process at a time, of all that share a database.
 
-Whoever holds a lease renews it as long as it works; when a process dies, another takes over after `SECONDS` at the
-latest. A lease keeps work from being done twice, it does not make it safe to be: a process that was stopped for a
-while may find out late that it has lost its lease. Budgets have leases of their own, which hold money.
+Whoever holds a lease renews it as long as it works; when a process dies, another takes over once the lease has run out,
+which is after `SECONDS` unless the work asks for less. A lease keeps work from being done twice, it does not make it
+safe to be: a process that was stopped for a while may find out late that it has lost its lease. Budgets have leases of
+their own, which hold money.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from registry.core.clock import Clock
 from registry.core.db import Base, Database, Session, new_id
 
 SECONDS = 30.0
-RENEW_SECONDS = SECONDS / 2
 
 _INSERT = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
@@ -37,23 +37,25 @@ class Lease:
 
     Args:
         name: of the work, the same in every process.
+        seconds: how long the work may lie idle after its holder has died.
     """
 
-    def __init__(self, database: Database, clock: Clock, name: str) -> None:
+    def __init__(self, database: Database, clock: Clock, name: str, seconds: float = SECONDS) -> None:
         self._database = database
         self._clock = clock
         self.name = name
+        self._seconds = seconds
         self._holder = new_id()
         self._renew_at = float("-inf")
 
     async def hold(self) -> bool:
-        """Take the lease, or renew it; whether it is ours now. The database is asked every `RENEW_SECONDS` only."""
+        """Take the lease, or renew it; whether it is ours now. The database is asked once in half its time only."""
         now = self._clock.monotonic()
         if now < self._renew_at:
             return True
         async with self._database.transaction() as session:
             held = await self._claim(session)
-        self._renew_at = now + RENEW_SECONDS if held else float("-inf")
+        self._renew_at = now + self._seconds / 2 if held else float("-inf")
         return held
 
     async def release(self) -> None:
@@ -65,7 +67,7 @@ class Lease:
 
     async def _claim(self, session: Session) -> bool:
         now = self._clock.now()
-        values = {"holder": self._holder, "expires_at": now + timedelta(seconds=SECONDS)}
+        values = {"holder": self._holder, "expires_at": now + timedelta(seconds=self._seconds)}
         claim = (
             update(HeldLease)
             .where(HeldLease.name == self.name, or_(HeldLease.holder == self._holder, HeldLease.expires_at <= now))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from registry.servers.contained import Contained
 from registry.servers.operations import Operation
 
 Transport = Literal["streamable-http", "sse", "stdio", "openapi"]
@@ -46,6 +47,8 @@ class Connection:
     protocol_version: str | None = None
     operations: tuple[Operation, ...] = ()
     """Of a REST service."""
+    container: Contained | None = None
+    """Where a stdio server runs; `None`: on the gateway's machine."""
     workspace_id: int | None = None
     """Of a workspace, which is reached through the engine that runs it; `transport` and `url` then say nothing."""
 

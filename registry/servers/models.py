@@ -50,6 +50,8 @@ class Server(UuidKey, Base):
     """Where MCP was found: `base_url`, or `base_url` with `/mcp` or `/sse`."""
     command: Mapped[str | None] = mapped_column(Text)
     args: Mapped[list[str]] = mapped_column(default=list)
+    container: Mapped[dict[str, Any] | None]
+    """Where a stdio server runs; see `registry.servers.contained`. `None`: on the gateway's machine."""
     sealed_env: Mapped[str | None] = mapped_column(Text)
     sealed_headers: Mapped[str | None] = mapped_column(Text)
     deadlines: Mapped[dict[str, Any]] = mapped_column(default=dict)

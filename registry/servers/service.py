@@ -18,7 +18,7 @@ from registry.core.clock import Clock
 from registry.core.db import Session, emit, new_id
 from registry.core.security import Sealer
 from registry.identity.principal import OPERATE, Principal
-from registry.servers import cleanup, queries
+from registry.servers import cleanup, contained, queries
 from registry.servers.allowance import check_environment, check_room
 from registry.servers.connection import (
     KINDS,
@@ -31,6 +31,7 @@ from registry.servers.connection import (
     ServerOffer,
     Transport,
 )
+from registry.servers.contained import Contained, complaint
 from registry.servers.errors import (
     PublicNeedsOperator,
     PublicSlugTaken,
@@ -69,6 +70,7 @@ class Registration:
     Args:
         transport: `None` means guess: a command is stdio, a URL ending in `/sse` is sse, else streamable HTTP.
         capabilities: what the caller declares; what the server really offers is found by discovery.
+        container: where a command runs; `None`: on the gateway's machine.
         proof: the caller has shown access to the gateway's machine.
         operations: of a REST service, whose transport is `openapi`.
     """
@@ -87,6 +89,7 @@ class Registration:
     price_usd: float | None = None
     deadlines: Deadlines = DEFAULT_DEADLINES
     capabilities: dict[str, Any] = field(default_factory=dict[str, Any])
+    container: Contained | None = None
     proof: bool = False
     operations: tuple[Operation, ...] = ()
     pinning: PinningMode = "hold"
@@ -131,6 +134,7 @@ class ServerService:
         pinning: guards the definitions that servers give.
         health: is told what looks say of it; `None`: the latest look is kept.
         stdio_without_proof: `GATEHOUSE_STDIO_API=on`.
+        images: that containers of stdio servers may be made of, beside the gateway's own.
         other_slugs: of what stands beside servers on `/mcp`.
     """
 
@@ -143,6 +147,7 @@ class ServerService:
         pinning: Pinning = UNPINNED,
         health: HealthKeeping | None = None,
         stdio_without_proof: bool = False,
+        images: frozenset[str] = frozenset(),
         other_slugs: OtherSlugs | None = None,
     ) -> None:
         self._clock = clock
@@ -152,6 +157,7 @@ class ServerService:
         self._pinning = pinning
         self._health: HealthKeeping = health or LastLook(clock)
         self._stdio_without_proof = stdio_without_proof
+        self._images = images
 
     def admit(self, principal: Principal, registration: Registration) -> Connection:
         """Check permission and content before anything is contacted; the answer can be given to a prober.
@@ -164,6 +170,8 @@ class ServerService:
         transport = _transport_of(registration)
         if transport == "stdio":
             self._require_operator(principal, proof=registration.proof)
+        if registration.container is not None:
+            self._check_container(transport, registration.container)
         if registration.public and not principal.may(OPERATE):
             raise PublicNeedsOperator
         if registration.pinning == "off":
@@ -182,7 +190,19 @@ class ServerService:
             headers=tuple(registration.headers.items()),
             deadlines=registration.deadlines,
             operations=registration.operations,
+            container=registration.container,
         )
+
+    def _check_container(self, transport: Transport, container: Contained) -> None:
+        if transport != "stdio":
+            raise ServerInvalid("Only a command runs in a container.", field="container")
+        if container.image is not None and container.image not in self._images:
+            raise ServerInvalid(
+                f"The image {container.image!r} is not on the operator's list (GATEHOUSE_WORKSPACE_IMAGES).",
+                field="container",
+            )
+        if wrong := complaint(container.network, container.hosts):
+            raise ServerInvalid(wrong[1], field="container")
 
     def _require_operator(self, principal: Principal, *, proof: bool) -> None:
         if not (principal.operates and (proof or self._stdio_without_proof)):
@@ -223,6 +243,7 @@ class ServerService:
             price_usd=registration.price_usd,
             pinning=registration.pinning,
             operations=pack(registration.operations),
+            container=contained.pack(registration.container),
             declared_capabilities=registration.capabilities,
             created_at=now,
             updated_at=now,
@@ -440,6 +461,7 @@ class ServerService:
             era=era,
             protocol_version=server.server_metadata.get("protocol_version"),
             operations=unpack(server.operations),
+            container=contained.unpack(server.container),
         )
 
 

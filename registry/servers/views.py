@@ -26,6 +26,8 @@ class ServerView(BaseModel):
     transport: str
     command: str | None
     args: list[str]
+    container: dict[str, Any] | None = None
+    """Of a command that runs in one: its image, network and allowed hosts."""
     environment: str
     status: str
     health_status: str

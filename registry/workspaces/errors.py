@@ -10,6 +10,11 @@ class WorkspaceNotFound(NotFound):
         super().__init__("Workspace not found")
 
 
+class CredentialNotFound(NotFound):
+    def __init__(self) -> None:
+        super().__init__("Credential not found")
+
+
 class WorkspaceForbidden(Forbidden):
     def __init__(self) -> None:
         super().__init__("Not authorized to access this resource")

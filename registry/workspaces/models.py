@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Float, ForeignKey, Index, Integer, String, Text, Uuid, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from registry.core.db import Base
+from registry.core.db import Base, UuidKey
 
 _LIVE = text("deleted_at IS NULL")
 
@@ -79,3 +79,17 @@ class WorkspaceEvent(Base):
     at: Mapped[datetime]
     kind: Mapped[str] = mapped_column(String(32))
     message: Mapped[str] = mapped_column(Text)
+
+
+class GitCredential(UuidKey, Base):
+    """What a user shows to the remotes of one origin; the password is sealed for user and origin."""
+
+    __tablename__ = "git_credentials"
+    __table_args__ = (Index("uq_git_credentials_user_id_origin", "user_id", "origin", unique=True),)
+
+    user_id: Mapped[str] = mapped_column(Uuid(as_uuid=False), ForeignKey("users.id"))
+    origin: Mapped[str] = mapped_column(String(300))
+    """Scheme, host and port, as `https://example.org`."""
+    username: Mapped[str] = mapped_column(String(255))
+    sealed: Mapped[str] = mapped_column(Text)
+    updated_at: Mapped[datetime]

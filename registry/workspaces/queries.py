@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy import Select, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -13,9 +13,12 @@ from registry.identity.models import Organization, User
 from registry.identity.permissions import OTHERS
 from registry.identity.principal import Principal
 from registry.servers.models import Server
+from registry.usage.models import CallRecord
 from registry.workspaces.models import Workspace, WorkspaceEvent, WorkspaceUsage
+from registry.workspaces.names import server_id_of
 
 _MAX_ID = 2**31 - 1
+_HOUR_US = 3600 * 1_000_000
 _INSERT = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
@@ -80,6 +83,12 @@ async def workspace_slugs(session: Session, org_id: str) -> set[str]:
     return set((await session.scalars(found)).all())
 
 
+async def contained_servers(session: Session) -> set[str]:
+    """The servers that run in containers, of all organisations."""
+    found = await session.execute(select(Server.id, Server.container).where(Server.deleted_at.is_(None)))
+    return {row.id for row in found if row.container}
+
+
 async def live(session: Session, org_id: str | None = None) -> Sequence[Workspace]:
     """All workspaces that are not deleted, of one organisation or of all."""
     statement = select(Workspace).where(Workspace.deleted_at.is_(None)).order_by(Workspace.id)
@@ -111,6 +120,21 @@ async def events_of(session: Session, workspace_id: int, limit: int) -> Sequence
 async def usage_of(session: Session, workspace_id: int, since: datetime) -> Sequence[WorkspaceUsage]:
     found = select(WorkspaceUsage).where(WorkspaceUsage.workspace_id == workspace_id, WorkspaceUsage.hour >= since)
     return (await session.scalars(found.order_by(WorkspaceUsage.hour))).all()
+
+
+async def calls_of(session: Session, org_id: str, workspace_id: int, since: datetime) -> dict[datetime, int]:
+    """How many calls its tools got, by hours."""
+    began = CallRecord.at - CallRecord.at % _HOUR_US
+    counted = (
+        select(began, func.count())
+        .where(
+            CallRecord.org_id == org_id,
+            CallRecord.server_id == server_id_of(workspace_id),
+            CallRecord.at >= int(since.timestamp() * 1_000_000),
+        )
+        .group_by(began)
+    )
+    return {datetime.fromtimestamp(at / 1_000_000, UTC): number for at, number in await session.execute(counted)}
 
 
 async def add_usage(

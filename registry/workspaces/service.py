@@ -6,7 +6,6 @@ change is committed. Whether there is an engine at all is asked before a workspa
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -17,6 +16,7 @@ from registry.core.clock import Clock
 from registry.core.db import Session, emit
 from registry.identity.permissions import OTHERS
 from registry.identity.principal import Principal
+from registry.servers.contained import Network, complaint
 from registry.servers.events import OffersChanged
 from registry.workspaces import queries
 from registry.workspaces.errors import (
@@ -28,15 +28,14 @@ from registry.workspaces.errors import (
     WorkspaceNotFound,
 )
 from registry.workspaces.events import WorkspaceWanted
-from registry.workspaces.models import Workspace, WorkspaceEvent, WorkspaceUsage
+from registry.workspaces.models import Workspace, WorkspaceEvent
 from registry.workspaces.names import acceptable, slug_of
+from registry.workspaces.views import UsageReport, usage_report
 
 READ = "workspaces:read"
 MANAGE = "workspaces:manage"
 USAGE_DAYS = 31
 Status = Literal["active", "inactive", "deleted"]
-Network = Literal["none", "allowlist", "open"]
-_HOST = re.compile(r"(\*\.)?[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?", re.ASCII)
 
 
 class Engine(Protocol):
@@ -132,15 +131,8 @@ class WorkspaceService:
             raise WorkspaceInvalid(
                 f"The image {wanted.image!r} is not on the operator's list (GATEHOUSE_WORKSPACE_IMAGES).", field="image"
             )
-        if bool(wanted.hosts) != (wanted.network == "allowlist"):
-            raise WorkspaceInvalid(
-                "The network 'allowlist' comes with allowed_hosts, the others without.", field="network"
-            )
-        for host in wanted.hosts:
-            if not _HOST.fullmatch(host):
-                raise WorkspaceInvalid(
-                    f"{host!r} is no host: use example.org or *.example.org:443.", field="allowed_hosts"
-                )
+        if wrong := complaint(wanted.network, wanted.hosts):
+            raise WorkspaceInvalid(wrong[1], field=wrong[0])
 
     async def page(
         self,
@@ -232,11 +224,12 @@ class WorkspaceService:
         found = await self.get(session, principal, workspace_id)
         return await queries.events_of(session, found.id, limit)
 
-    async def usage(self, session: Session, principal: Principal, workspace_id: int) -> Sequence[WorkspaceUsage]:
+    async def usage(self, session: Session, principal: Principal, workspace_id: int) -> UsageReport:
         """What it used, by hours, of the last `USAGE_DAYS`. Raises as `get`."""
         found = await self.get(session, principal, workspace_id)
         since: datetime = self._clock.now() - timedelta(days=USAGE_DAYS)
-        return await queries.usage_of(session, found.id, since)
+        calls = await queries.calls_of(session, found.org_id, found.id, since)
+        return usage_report(await queries.usage_of(session, found.id, since), calls)
 
     async def counts(self, session: Session) -> tuple[int, int]:
         """How many workspaces the gateway has, and how many of them are to run: for its health."""

@@ -16,6 +16,7 @@ from datetime import timedelta
 
 import structlog
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 
 from registry.core.clock import Clock
 from registry.core.db import Database
@@ -26,6 +27,7 @@ from registry.workspaces.engine import ContainerEngine
 from registry.workspaces.lifecycle import Lifecycle
 from registry.workspaces.models import Workspace
 from registry.workspaces.names import server_id_of
+from registry.workspaces.programs import Programs, server_of
 from workspace_runtime.keeper import Finding, Keeper
 from workspace_runtime.runtime import (
     GATEWAY_LABEL,
@@ -41,6 +43,11 @@ log = structlog.get_logger(__name__)
 TICK_SECONDS = 3.0
 TOUCH_SECONDS = 15.0
 METER_SECONDS = 30.0
+LEASE_SECONDS = 5.0
+"""Short, as the containers of a process that died have neither a way out nor an eye on them meanwhile."""
+RENEW_SECONDS = 1.5
+ASK_SECONDS = 2.0
+"""How often the others ask whether the lease is free."""
 KEEP_DELETED = timedelta(days=7)
 """How long the files of a deleted workspace are kept."""
 
@@ -60,6 +67,7 @@ class Sweep:
     Args:
         idle_seconds: after so long without a call a workspace is put to sleep; 0: never.
         keeper: looks after the containers that run.
+        programs: those of stdio servers.
     """
 
     def __init__(
@@ -71,28 +79,32 @@ class Sweep:
         *,
         idle_seconds: int,
         keeper: Keeper | None = None,
+        programs: Programs | None = None,
     ) -> None:
+        self._programs = programs
         self._database = database
         self._engine = engine
         self._lifecycle = lifecycle
         self._clock = clock
         self._keeper = keeper
         self._idle = timedelta(seconds=idle_seconds)
-        self._lease = Lease(database, clock, "workspaces.sweep")
+        self._lease = Lease(database, clock, "workspaces.sweep", LEASE_SECONDS)
+        self._holds = False
         self._metered: dict[int, _Metered] = {}
         self._touched_at = self._metered_at = clock.monotonic()
         self._blind = False
         self._hurry = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run())
+        self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._renew())]
 
     async def stop(self) -> None:
-        if self._task is None:
+        if not self._tasks:
             return
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._keeper is not None:
             await self._keeper.close()
         try:
@@ -107,7 +119,7 @@ class Sweep:
 
     async def adopt(self) -> None:
         """Compare everything once, whoever holds the lease: a gateway that was killed left it behind for a while."""
-        containers = await self._containers()
+        containers = _by_workspace(await self._all())
         for workspace in (await self._live()).values():
             self._compare(workspace, containers.get(workspace.id))
 
@@ -126,8 +138,16 @@ class Sweep:
             except Exception:
                 log.warning("workspaces could not be looked after, trying later", exc_info=True)
             with suppress(TimeoutError):
-                async with asyncio.timeout(TICK_SECONDS):
+                async with asyncio.timeout(TICK_SECONDS if self._holds else ASK_SECONDS):
                     await self._hurry.wait()
+
+    async def _renew(self) -> None:
+        """Keep the lease while a round lasts: an engine that is busy takes longer than the lease does."""
+        while True:
+            await self._clock.sleep(RENEW_SECONDS)
+            if self._holds:
+                with suppress(GatehouseError, SQLAlchemyError):
+                    self._holds = await self._lease.hold()
 
     async def tick(self) -> None:
         """One round. Raises `EngineUnavailable`."""
@@ -135,19 +155,21 @@ class Sweep:
         if now - self._touched_at >= TOUCH_SECONDS:
             self._touched_at = now
             await self._touch()
-        if not await self._lease.hold():
+        self._holds = await self._lease.hold()
+        if not self._holds:
             self._metered.clear()
             if self._keeper is not None:
                 await self._keeper.close()
             return
-        containers = await self._containers()
+        everything = await self._all()
+        containers = _by_workspace(everything)
         workspaces = await self._live()
         for workspace in workspaces.values():
             container = containers.get(workspace.id)
             self._compare(workspace, container)
-            if self._keeper is not None and container is not None and container.state is State.RUNNING:
-                self._keeper.keep(container)
+            self._keep(container)
         await self._reap(containers, workspaces)
+        await self._look_at_programs([container for container in everything if server_of(container) is not None])
         if now - self._metered_at >= METER_SECONDS:
             self._metered_at = now
             await self._meter(containers, workspaces)
@@ -164,10 +186,22 @@ class Sweep:
             async with self._database.transaction() as session:
                 await queries.touch(session, used)
 
-    async def _containers(self) -> dict[int, Container]:
-        """Ours, by workspace. Read before the workspaces, so that each had one when its container was made."""
-        found = await self._engine.runtime.list({GATEWAY_LABEL: self._engine.shape.gateway})
-        return {int(container.workspace): container for container in found if container.workspace.isdigit()}
+    def _keep(self, container: Container | None) -> None:
+        if self._keeper is not None and container is not None and container.state is State.RUNNING:
+            self._keeper.keep(container)
+
+    async def _look_at_programs(self, containers: list[Container]) -> None:
+        if not containers or self._programs is None:
+            return
+        async with self._database.reading() as session:
+            servers = await queries.contained_servers(session)
+        for container in containers:
+            self._keep(container)
+        await self._programs.reap(containers, servers)
+
+    async def _all(self) -> list[Container]:
+        """Ours. Read before the workspaces, so that each had one when its container was made."""
+        return await self._engine.runtime.list({GATEWAY_LABEL: self._engine.shape.gateway})
 
     async def _live(self) -> dict[int, Workspace]:
         """The workspaces that are not deleted, with those put to sleep that nobody uses or may use."""
@@ -211,6 +245,8 @@ class Sweep:
     async def found(self, finding: Finding) -> None:
         """A container was stopped for what it did. One that is full sleeps until somebody makes room, or calls it."""
         if not finding.container.workspace.isdigit():
+            # Of a stdio server, whose next call starts it again: its files are what it left there.
+            log.warning("the container of a server was stopped", container=finding.container.name, why=finding.message)
             return
         workspace_id = int(finding.container.workspace)
         log.warning("a workspace was stopped", workspace=workspace_id, why=finding.message)
@@ -277,3 +313,7 @@ class Sweep:
             await self._engine.runtime.remove_volume(self._engine.shape.name_of(row.id))
             async with self._database.transaction() as session:
                 (await session.get_one(Workspace, row.id)).container_status = "removed"
+
+
+def _by_workspace(containers: list[Container]) -> dict[int, Container]:
+    return {int(container.workspace): container for container in containers if container.workspace.isdigit()}

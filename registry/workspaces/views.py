@@ -5,13 +5,13 @@ REST and MCP tools show the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel
 
-from registry.workspaces.models import Workspace, WorkspaceEvent, WorkspaceUsage
+from registry.workspaces.models import GitCredential, Workspace, WorkspaceEvent, WorkspaceUsage
 
 EndpointOf = Callable[[str], str]
 """The address of a workspace's MCP endpoint, by its name."""
@@ -56,12 +56,33 @@ class UsageView(BaseModel):
 
     Args:
         memory_gb_seconds: billions of bytes, times the seconds that they were used.
+        calls: of its tools.
     """
 
     hour: datetime
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    memory_gb_seconds: float = 0.0
+    calls: int = 0
+
+
+class UsageReport(BaseModel):
+    """By hours, and all of them together."""
+
+    hours: list[UsageView]
     seconds: float
     cpu_seconds: float
     memory_gb_seconds: float
+    calls: int
+
+
+class CredentialView(BaseModel):
+    """A credential without its password."""
+
+    id: str
+    origin: str
+    username: str
+    updated_at: datetime
 
 
 def workspace_view(workspace: Workspace, endpoint_of: EndpointOf) -> WorkspaceView:
@@ -91,10 +112,28 @@ def event_view(event: WorkspaceEvent) -> EventView:
     return EventView(at=event.at, kind=event.kind, message=event.message)
 
 
-def usage_view(usage: WorkspaceUsage) -> UsageView:
-    return UsageView(
-        hour=usage.hour,
-        seconds=usage.seconds,
-        cpu_seconds=usage.cpu_seconds,
-        memory_gb_seconds=usage.memory_byte_seconds / 1e9,
+def usage_report(used: Iterable[WorkspaceUsage], calls: Mapping[datetime, int]) -> UsageReport:
+    """What containers used and calls came, joined by the hour."""
+    hours = {
+        row.hour: UsageView(
+            hour=row.hour,
+            seconds=row.seconds,
+            cpu_seconds=row.cpu_seconds,
+            memory_gb_seconds=row.memory_byte_seconds / 1e9,
+        )
+        for row in used
+    }
+    for hour, number in calls.items():
+        hours.setdefault(hour, UsageView(hour=hour)).calls = number
+    listed = [hours[hour] for hour in sorted(hours)]
+    return UsageReport(
+        hours=listed,
+        seconds=sum(hour.seconds for hour in listed),
+        cpu_seconds=sum(hour.cpu_seconds for hour in listed),
+        memory_gb_seconds=sum(hour.memory_gb_seconds for hour in listed),
+        calls=sum(hour.calls for hour in listed),
     )
+
+
+def credential_view(kept: GitCredential) -> CredentialView:
+    return CredentialView(id=kept.id, origin=kept.origin, username=kept.username, updated_at=kept.updated_at)

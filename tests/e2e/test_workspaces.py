@@ -14,8 +14,10 @@ import pytest
 from mcp import Client
 
 from registry.core.security import derive_key
+from tests.e2e import git_remote
 from tests.e2e.test_python_client import connected
-from tests.support.components.engine import DockerEngine
+from tests.support.components.base_image import base_image
+from tests.support.components.engine import DockerEngine, kill_and_restart, own_engine
 from tests.support.components.node import NpmPackage
 from tests.support.cut_socket import CutSocket
 from tests.support.gateway import COMMAND_SECONDS, RunningGateway
@@ -81,8 +83,15 @@ async def test_an_agent_gets_work_done(gateway: RunningGateway) -> None:
     async with connected(made["endpoint_url"], gateway.agent_key, "auto") as client:
         # It is still starting: the first call waits for it.
         await call(client, "shell_run", command=_ORIGIN)
-        cloned = await call(client, "git_clone", url="file:///workspace/.origin.git", directory="project")
-        assert cloned["branch"] == "main"
+        job = await serve_git(client)
+        wanted = {"url": f"{REMOTE}/origin.git", "directory": "project"}
+        refused = await client.call_tool("git_clone", wanted)
+        assert refused.is_error, "the remote wants a credential, and none is kept yet"
+        kept = gateway.rest(
+            "PUT", "/v1/workspaces-credentials", {"url": REMOTE, "username": git_remote.USER, "password": TOKEN}
+        )
+        assert kept.status == 200, kept.text
+        assert (await call(client, "git_clone", **wanted))["branch"] == "main"
         await call(client, "edit_file", path="project/sums.py", old_text="a - b", new_text="a + b")
         tested = await call(client, "shell_run", command="python3 -B -m unittest -q", cwd="project")
         assert (tested["exit_code"], "OK" in tested["stderr"]) == (0, True), tested
@@ -90,13 +99,15 @@ async def test_an_agent_gets_work_done(gateway: RunningGateway) -> None:
         committed = await call(client, "git_commit", repository="project", message="Add instead")
         assert (await call(client, "git_push", repository="project"))["commit"] == committed["commit"]
         assert (await call(client, "git_status", repository="project"))["status"] == "clean"
+        await call(client, "shell_kill", job=job)
+        there = await call(client, "shell_run", command="git --git-dir .origin.git rev-parse main")
+        assert there["stdout"].strip() == committed["commit"]
+        await no_trace_of_the_token(client)
     stopped = gateway.rest("POST", f"/v1/workspaces/{made['id']}/stop").json()["data"]
     assert stopped["status"] == "inactive"
     wait_for(gateway, made["id"], "stopped")
-    body = {"workspace_id": made["id"], "tool": "git_log", "parameters": {"repository": "project", "limit": 1}}
-    woken = gateway.rest("POST", "/api/v1/mcp/invoke", body)
-    assert woken.status == 200, woken.text
-    assert "Add instead" in woken.text
+    woken = invoke(gateway, made["id"], "git_log", {"repository": "project", "limit": 1})
+    assert "Add instead" in str(woken)
     wait_for(gateway, made["id"], "running")
     # Under its slug it is among everything else.
     async with connected(f"{gateway.url}/mcp", gateway.agent_key, "legacy") as client:
@@ -104,6 +115,8 @@ async def test_an_agent_gets_work_done(gateway: RunningGateway) -> None:
         assert "a + b" in read["content"]
 
 
+REMOTE = f"http://127.0.0.1:{git_remote.PORT}"
+TOKEN = "t0ken-of-the-agent-5d41402abc"
 _ORIGIN = """
 set -e
 git init --quiet --bare --initial-branch=main .origin.git
@@ -115,18 +128,101 @@ git add . && git -c user.name=a -c user.email=a@b.test commit --quiet -m one && 
 """
 
 
-async def test_a_killed_gateway_finds_its_workspaces_again(
-    gateway: RunningGateway, image: dict[str, str], tmp_path: Path
+async def serve_git(client: Client) -> str:
+    """Let a remote that wants `TOKEN` serve inside the workspace; gives its job."""
+    await call(client, "write_file", path=".git_remote.py", content=Path(git_remote.__file__).read_text())
+    started = await call(
+        client, "shell_run", command="exec python3 .git_remote.py", stdin=f"{TOKEN}\n", background=True
+    )
+    job: str = started["job"]
+    while "ready" not in (await call(client, "shell_logs", job=job, wait=1))["output"]:
+        pass
+    return job
+
+
+async def no_trace_of_the_token(client: Client) -> None:
+    """No file has what was shown to the remote, and neither have the variables and arguments of what runs."""
+    places = "/workspace /home /tmp /run /proc/[0-9]*/environ"
+    command = f'read -r token; grep -rslaF -e "$token" {places}; grep -rslaF -e proof /workspace'
+    looked = await client.call_tool("shell_run", {"command": f"echo proof >proof; {command}", "stdin": f"{TOKEN}\n"})
+    assert looked.structured_content is not None
+    assert looked.structured_content["stdout"] == "/workspace/proof\n", looked
+
+
+async def test_what_is_killed_comes_back_with_its_workspaces(
+    image: dict[str, str], breakable: DockerEngine, tmp_path: Path
 ) -> None:
-    with RunningGateway(tmp_path / "data", env=image) as first:
-        made = create(first, "one")
-        running = wait_for(first, made["id"], "running")
+    """A gateway, then the engine under it, then both: every workspace is looked after again, none is left over."""
+    env = {**image, **breakable.env}
+    with RunningGateway(tmp_path / "data", env=env) as first:
+        made = [create(first, name, network="allowlist", allowed_hosts=["a.test"])["id"] for name in ("one", "two")]
+        containers = {wait_for(first, one, "running")["container_id"] for one in made}
+        for one in made:
+            invoke(first, one, "write_file", {"path": "kept.txt", "content": "kept"})
         first.child.kill()
-    with RunningGateway(tmp_path / "data", env=image) as second:
-        asked = second.rest("POST", "/api/v1/mcp/invoke", {"workspace_id": made["id"], "tool": "git_status"})
-        assert asked.status == 200, asked.text
-        assert asked.json()["data"]["result"]["branch"] == "main"
-        assert wait_for(second, made["id"], "running")["container_id"] == running["container_id"]
+    orphan = an_orphan(breakable, gateway_of(first))
+    began = time.monotonic()
+    with RunningGateway(tmp_path / "data", port=first.port, env=env) as second:
+        began_again = time.monotonic()
+        # The way out is the gateway's to hold, so that it answers says that the container has been taken over.
+        for one in made:
+            asked = invoke(second, one, "shell_run", {"command": f"python3 -c '{_ASKS}'"})
+            assert "403" in asked["stderr"], asked
+        until(lambda: breakable.run("ps", "--all", "--quiet", "--filter", f"id={orphan}"), lambda ids: ids == "")
+        print(told("a gateway that was killed looked after its workspaces", began, began_again))
+        assert {wait_for(second, one, "running")["container_id"] for one in made} == containers
+
+        kill_and_restart(breakable)
+        began = time.monotonic()
+        until(lambda: running(breakable, second), lambda ids: ids == containers)
+        print(f"an engine that was killed had its workspaces back after {time.monotonic() - began:.1f} s")
+        for one in made:
+            assert invoke(second, one, "read_file", {"path": "kept.txt"})["content"] == "kept"
+        second.child.kill()
+    kill_and_restart(breakable)
+    began = time.monotonic()
+    with RunningGateway(tmp_path / "data", port=first.port, env=env) as third:
+        began_again = time.monotonic()
+        until(lambda: running(breakable, third), lambda ids: ids == containers)
+        print(told("both together were back", began, began_again))
+        for one in made:
+            assert invoke(third, one, "git_status", {})["branch"] == "main"
+            assert third.rest("DELETE", f"/api/v1/workspaces/{one}").status == 204
+        until(lambda: breakable.run(*all_of(third)), lambda ids: ids == "")
+
+
+def told(what: str, began: float, served: float) -> str:
+    return f"{what} after {time.monotonic() - began:.1f} s, {served - began:.1f} s of which the gateway took to start"
+
+
+_ASKS = 'import urllib.request; urllib.request.urlopen("http://b.test/")'
+
+
+@pytest.fixture(scope="module")
+def breakable(docker_engine: DockerEngine, gateway: RunningGateway) -> Iterator[DockerEngine]:
+    """An engine that may be killed."""
+    if docker_engine.ours:
+        yield docker_engine
+    else:
+        with own_engine() as engine, base_image(engine):
+            yield engine
+
+
+def invoke(gateway: RunningGateway, workspace: int, tool: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    body = {"workspace_id": workspace, "tool": tool, "parameters": parameters}
+    answer = gateway.rest("POST", "/api/v1/mcp/invoke", body)
+    assert answer.status == 200, answer.text
+    result: dict[str, Any] = answer.json()["data"]["result"]
+    return result
+
+
+def all_of(gateway: RunningGateway) -> list[str]:
+    """The words that list all of its containers."""
+    return ["ps", "--all", "--quiet", "--no-trunc", "--filter", f"label=gatehouse.gateway={gateway_of(gateway)}"]
+
+
+def running(engine: DockerEngine, gateway: RunningGateway) -> set[str]:
+    return set(engine.run(*all_of(gateway), "--filter", "status=running").split())
 
 
 async def test_a_lost_engine_is_told_of_and_its_workspaces_come_back(
@@ -148,16 +244,66 @@ async def test_a_lost_engine_is_told_of_and_its_workspaces_come_back(
             assert (refused.status, "DOCKER_HOST" in refused.json()["detail"]) == (503, True)
             assert lonely.rest("GET", "/readyz").status == 200
             line.mend()
-            state = ["inspect", "--format", "{{.State.Running}}", container]
-            until(lambda: docker_engine.run(*state), lambda running: running == "true\n")
+            until(lambda: running(docker_engine, lonely), lambda ids: ids == {container})
             wait_for(lonely, made["id"], "running")
-            _an_orphan_is_removed(docker_engine, gateway_of(lonely))
 
 
-def _an_orphan_is_removed(engine: DockerEngine, gateway: str) -> None:
+def an_orphan(engine: DockerEngine, gateway: str) -> str:
+    """A container of the gateway's that it knows nothing of."""
     labels = ["--label", f"gatehouse.gateway={gateway}", "--label", "gatehouse.workspace=4711"]
-    orphan = engine.run("create", *labels, IMAGE).strip()
-    until(lambda: engine.run("ps", "--all", "--quiet", "--filter", f"id={orphan}"), lambda ids: ids == "")
+    return engine.run("create", *labels, IMAGE).strip()
+
+
+def test_without_an_engine_everything_else_works(tmp_path: Path) -> None:
+    with RunningGateway(tmp_path / "data", env={"DOCKER_HOST": "unix:///nowhere/docker.sock"}) as lonely:
+        answer = lonely.rest("GET", "/api/v1/health")
+        health = answer.json()
+        assert (answer.status, health["status"]) == (200, "degraded")
+        assert health["components"]["database"]["status"] == "healthy"
+        assert health["components"]["docker"]["status"] == "unavailable"
+        refused = lonely.rest("POST", "/api/v1/workspaces", {"name": "one"})
+        assert refused.status == 503
+        for told in (health["components"]["docker"]["message"], refused.json()["detail"]):
+            assert "start Docker on this machine, or point DOCKER_HOST at an engine" in told
+        assert lonely.rest("GET", "/api/v1/workspaces").json()["meta"]["total"] == 0
+        assert lonely.rest("GET", "/readyz").status == 200
+        assert lonely.cli("call", "gatehouse__workspaces_list").code == 0
+
+
+@pytest.mark.parametrize(("network", "said"), [("none", "unreachable"), ("allowlist", "403"), ("open", "403")])
+def test_no_policy_leads_to_the_gateways_own(
+    gateway: RunningGateway, docker_engine: DockerEngine, network: str, said: str
+) -> None:
+    """Neither the gateway, nor what is beside it, nor metadata, nor the engine; through the proxy or past it."""
+    hosts = {"allowed_hosts": [f"127.0.0.1:{gateway.port}", "169.254.169.254"]} if network == "allowlist" else {}
+    made = create(gateway, f"reach-{network}", network=network, **hosts)
+    wait_for(gateway, made["id"], "running")
+    targets = [f"127.0.0.1:{gateway.port}", f"localhost:{gateway.port}", f"{docker_engine.address}:{gateway.port}"]
+    targets += ["169.254.169.254:80", "172.17.0.1:2375", "host.docker.internal:80"]
+    command = f"python3 - {' '.join(targets)}"
+    asked = {"command": command, "stdin": _REACH, "env": {"no_proxy": "", "NO_PROXY": ""}}
+    done = invoke(gateway, made["id"], "shell_run", asked)
+    assert done["stdout"].splitlines() == [f"{target} {said}" for target in targets], done
+    assert gateway.rest("DELETE", f"/api/v1/workspaces/{made['id']}").status == 204
+
+
+_REACH = """
+import socket, sys, urllib.error, urllib.request
+for target in sys.argv[1:]:
+    host, _, port = target.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), 5).close()
+        print(target, "is reached past the proxy")
+        continue
+    except OSError:
+        pass
+    try:
+        print(target, "answers", urllib.request.urlopen(f"http://{target}/", timeout=30).status)
+    except urllib.error.HTTPError as error:
+        print(target, error.code)
+    except OSError:
+        print(target, "unreachable")
+"""
 
 
 def test_the_command_line(gateway: RunningGateway) -> None:
@@ -208,7 +354,7 @@ def test_twenty_at_once_and_no_more(gateway: RunningGateway, docker_engine: Dock
     for workspace in gateway.rest("GET", "/api/v1/workspaces").json()["data"]["workspaces"]:
         assert gateway.rest("DELETE", f"/api/v1/workspaces/{workspace['id']}").status == 204
     began = time.monotonic()
-    with ThreadPoolExecutor(4) as threads:
+    with ThreadPoolExecutor(10) as threads:
         answers = list(threads.map(lambda n: gateway.rest("POST", "/api/v1/workspaces", {"name": f"w{n}"}), range(25)))
     made = [answer.json()["data"]["id"] for answer in answers if answer.status == 201]
     refused = [answer for answer in answers if answer.status == 429]
@@ -219,8 +365,7 @@ def test_twenty_at_once_and_no_more(gateway: RunningGateway, docker_engine: Dock
     print(f"20 workspaces were up after {time.monotonic() - began:.1f} s")
     for workspace in made:
         assert gateway.rest("DELETE", f"/api/v1/workspaces/{workspace}").status == 204
-    ours = ["ps", "--all", "--quiet", "--filter", f"label=gatehouse.gateway={gateway_of(gateway)}"]
-    until(lambda: docker_engine.run(*ours), lambda ids: ids == "")
+    until(lambda: docker_engine.run(*all_of(gateway)), lambda ids: ids == "")
 
 
 def gateway_of(gateway: RunningGateway) -> str:

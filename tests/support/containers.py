@@ -143,9 +143,15 @@ class MemoryRuntime:
         raise NotImplementedError
 
     def exec(
-        self, id: str, command: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str = "/"
+        self,
+        id: str,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str = "/",
+        attended: bool = False,
     ) -> AbstractAsyncContextManager[Execution]:
-        raise NotRunning("commands are not run in memory")
+        raise NotRunning("commands do not run in memory")
 
     async def connect(self, id: str, factory: Callable[[], P]) -> tuple[asyncio.Transport, P]:
         if self._find(id).state is not State.RUNNING:

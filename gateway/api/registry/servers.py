@@ -17,6 +17,7 @@ from gateway.api.shared.rate_limits import Limit
 from gateway.api.shared.route import Caller, Front, Session
 from registry.servers.circuit import Circuits
 from registry.servers.connection import Deadlines, Offer, Transport
+from registry.servers.contained import Contained, Network
 from registry.servers.discovery import Discovery
 from registry.servers.service import Changes, Environment, PinningMode, Registration, ServerService, Status
 from registry.servers.views import ServerDetail, ServerView, server_detail, server_view
@@ -36,6 +37,20 @@ class DeadlinesBody(BaseModel):
     total: float = Field(300.0, gt=0, le=86400)
 
 
+class ContainerBody(BaseModel):
+    """Where a command runs instead of on the gateway's machine.
+
+    Args:
+        image: another than the gateway's own, from the operator's list.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    image: str | None = Field(None, max_length=255)
+    network: Network = "none"
+    allowed_hosts: list[Annotated[str, Field(max_length=300)]] = Field(default_factory=list[str], max_length=100)
+
+
 class RegisterBody(BaseModel):
     name: str = Field(min_length=1, max_length=255)
     description: str | None = Field(None, max_length=10_000)
@@ -47,6 +62,7 @@ class RegisterBody(BaseModel):
     command: str | None = Field(None, max_length=4096)
     args: list[str] = Field(default_factory=list[str], max_length=200)
     env: dict[str, str] = Field(default_factory=dict[str, str], max_length=200)
+    container: ContainerBody | None = None
     headers: dict[str, str] = Field(default_factory=dict[str, str], max_length=50)
     public: bool = False
     price_usd: float | None = Field(None, ge=0, le=1_000_000)
@@ -170,9 +186,18 @@ def discovery_router(front: Front, servers: ServerService, discovery: Discovery)
 
 
 def _registration(body: RegisterBody, *, proof: bool) -> Registration:
-    fields = body.model_dump(exclude={"tags", "args", "deadlines"})
+    fields = body.model_dump(exclude={"tags", "args", "deadlines", "container"})
+    asked = body.container
+    container = Contained(asked.image, asked.network, tuple(asked.allowed_hosts)) if asked else None
     deadlines = Deadlines(**body.deadlines.model_dump()) if body.deadlines else Deadlines()
-    return Registration(**fields, tags=tuple(body.tags), args=tuple(body.args), deadlines=deadlines, proof=proof)
+    return Registration(
+        **fields,
+        tags=tuple(body.tags),
+        args=tuple(body.args),
+        container=container,
+        deadlines=deadlines,
+        proof=proof,
+    )
 
 
 def _changes(body: UpdateBody, *, proof: bool) -> Changes:

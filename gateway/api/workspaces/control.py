@@ -1,4 +1,4 @@
-"""Our own routes for workspaces, beside the document's: start, stop, restart, and a look inside."""
+"""Our own routes for workspaces, beside the document's: start, stop, restart, a look inside, credentials for git."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from pydantic import BaseModel, Field
 from gateway.api.shared.route import Caller, Front, Session
 from gateway.api.workspaces.shared import GENERAL, Wrapped
 from registry.workspaces.console import Console, Executed, LogEntry, StatsView
+from registry.workspaces.credentials import CredentialBook, GivenCredential
 from registry.workspaces.service import WorkspaceService
 from registry.workspaces.views import (
+    CredentialView,
     EndpointOf,
     EventView,
-    UsageView,
+    UsageReport,
     WorkspaceView,
+    credential_view,
     event_view,
-    usage_view,
     workspace_view,
 )
 
@@ -27,6 +29,18 @@ class ExecBody(BaseModel):
 
     command: Annotated[list[Annotated[str, Field(max_length=100_000)]], Field(min_length=1, max_length=1000)]
     timeout: Annotated[float, Field(gt=0, le=600)] = 60.0
+
+
+class CredentialBody(BaseModel):
+    """`url`: of the remote; its scheme, host and port are what counts."""
+
+    url: Annotated[str, Field(min_length=1, max_length=300)]
+    username: Annotated[str, Field(max_length=255)]
+    password: Annotated[str, Field(min_length=1, max_length=4096)]
+
+
+class CredentialsData(BaseModel):
+    credentials: list[CredentialView]
 
 
 class ImageData(BaseModel):
@@ -39,14 +53,6 @@ class LogsData(BaseModel):
 
 class EventsData(BaseModel):
     events: list[EventView]
-
-
-class UsageData(BaseModel):
-    """By hours, and all of them together."""
-
-    hours: list[UsageView]
-    seconds: float
-    cpu_seconds: float
 
 
 def router(front: Front, workspaces: WorkspaceService, console: Console, endpoint_of: EndpointOf) -> APIRouter:
@@ -87,19 +93,34 @@ def router(front: Front, workspaces: WorkspaceService, console: Console, endpoin
         return Wrapped(data=EventsData(events=[event_view(event) for event in found]))
 
     @api.get(f"{at}/usage")
-    async def get_usage(workspace_id: int, session: Session, caller: Caller) -> Wrapped[UsageData]:
-        hours = [usage_view(row) for row in await workspaces.usage(session, caller, workspace_id)]
-        return Wrapped(
-            data=UsageData(
-                hours=hours,
-                seconds=sum(hour.seconds for hour in hours),
-                cpu_seconds=sum(hour.cpu_seconds for hour in hours),
-            )
-        )
+    async def get_usage(workspace_id: int, session: Session, caller: Caller) -> Wrapped[UsageReport]:
+        return Wrapped(data=await workspaces.usage(session, caller, workspace_id))
 
     @api.post("/v1/workspaces-image")
     async def build_image(caller: Caller) -> Wrapped[ImageData]:
         """Build the image of workspaces anew. It takes minutes, and this waits for it."""
         return Wrapped(data=ImageData(image=await console.build_image(caller)))
+
+    return api
+
+
+def credentials_router(front: Front, book: CredentialBook) -> APIRouter:
+    """What the caller's own workspaces show to the remotes of git."""
+    api = front.router(tags=["Workspaces"], limit=GENERAL)
+    at = "/v1/workspaces-credentials"
+
+    @api.get(at)
+    async def list_credentials(session: Session, caller: Caller) -> Wrapped[CredentialsData]:
+        found = [credential_view(one) for one in await book.of(session, caller)]
+        return Wrapped(data=CredentialsData(credentials=found))
+
+    @api.put(at)
+    async def keep_credential(body: CredentialBody, session: Session, caller: Caller) -> Wrapped[CredentialView]:
+        kept = await book.keep(session, caller, GivenCredential(body.url, body.username, body.password))
+        return Wrapped(data=credential_view(kept))
+
+    @api.delete(f"{at}/{{credential_id}}", status_code=204)
+    async def forget_credential(credential_id: str, session: Session, caller: Caller) -> None:
+        await book.forget(session, caller, credential_id)
 
     return api

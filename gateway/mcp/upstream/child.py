@@ -17,18 +17,16 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
+from gateway.mcp.upstream.program import KEPT_STDERR_LINES, MAX_LINE, TERMINATE_SECONDS, OnExit, OnLine, ProgramFailed
+
+if TYPE_CHECKING:
+    from registry.servers.connection import Connection
+
 log = structlog.get_logger(__name__)
-
-MAX_LINE = 64 * 1024 * 1024
-KEPT_STDERR_LINES = 200
-TERMINATE_SECONDS = 2.0
-
-
-class ChildFailed(Exception):
-    """The program could not be started, or is gone."""
 
 
 class Child:
@@ -47,24 +45,17 @@ class Child:
         self.stderr: deque[str] = deque(maxlen=KEPT_STDERR_LINES)
 
     @classmethod
-    async def start(
-        cls,
-        name: str,
-        command: str,
-        args: tuple[str, ...],
-        env: dict[str, str],
-        user: str,
-        on_line: Callable[[bytes], None],
-        on_exit: Callable[[str], None],
-    ) -> Child:
-        """Start the program.
+    async def start(cls, connection: Connection, user: str, on_line: OnLine, on_exit: OnExit) -> Child:
+        """Start a server's program.
 
         Args:
             user: who it runs as where the gateway is root; `same` keeps the gateway's own user.
 
         Raises:
-            ChildFailed: with the reason, such as a program that does not exist.
+            ProgramFailed: with the reason, such as a program that does not exist.
         """
+        assert connection.command is not None
+        command = connection.command
         account = _account(user)
         home = Path(tempfile.mkdtemp(prefix="gatehouse-"))
         if account is not None:
@@ -77,11 +68,11 @@ class Child:
         try:
             process = await asyncio.create_subprocess_exec(
                 command,
-                *args,
+                *connection.args,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
-                env={**base, **env},
+                env={**base, **dict(connection.env)},
                 cwd=home,
                 start_new_session=True,
                 limit=MAX_LINE,
@@ -89,8 +80,8 @@ class Child:
             )
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             shutil.rmtree(home, ignore_errors=True)
-            raise ChildFailed(f"{command} could not be started: {error}") from None
-        child = cls(process, home, name)
+            raise ProgramFailed(f"{command} could not be started: {error}") from None
+        child = cls(process, home, connection.slug)
         child._tasks = [
             asyncio.create_task(child._read_stdout(on_line, on_exit)),
             asyncio.create_task(child._read_stderr()),
@@ -102,14 +93,14 @@ class Child:
         return self._process.pid
 
     async def write(self, line: bytes) -> None:
-        """Raises `ChildFailed` if the child no longer reads."""
+        """Raises `ProgramFailed` if the child no longer reads."""
         stdin = self._process.stdin
         assert stdin is not None
         try:
             stdin.write(line + b"\n")
             await stdin.drain()
         except (ConnectionError, RuntimeError) as error:
-            raise ChildFailed(f"{self._name} is gone ({error})") from None
+            raise ProgramFailed(f"{self._name} is gone ({error})") from None
 
     async def stop(self) -> None:
         """End it as the specification asks: close its stdin, then SIGTERM, then SIGKILL, to its whole group."""
@@ -171,6 +162,6 @@ def _account(user: str) -> pwd.struct_passwd | None:
     try:
         return pwd.getpwnam(user)
     except KeyError:
-        raise ChildFailed(
+        raise ProgramFailed(
             f"GATEHOUSE_STDIO_USER names {user!r}, which does not exist: create it, or set it to another user."
         ) from None

@@ -8,12 +8,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.mcp.upstream.account import AccountUpstream
+from gateway.mcp.upstream.child import Child
 from gateway.mcp.upstream.concurrency import Concurrency
+from gateway.mcp.upstream.contained import ContainedProgram, ProgramDoor
 from gateway.mcp.upstream.guard import Guard
 from gateway.mcp.upstream.legacy_http import LegacyHttpUpstream
 from gateway.mcp.upstream.modern_http import ModernHttpUpstream
 from gateway.mcp.upstream.openapi import OpenApiUpstream
 from gateway.mcp.upstream.port import CredentialsRefused, NotSent, Upstream
+from gateway.mcp.upstream.program import OnExit, OnLine, Program, ProgramFailed
 from gateway.mcp.upstream.sse import SseUpstream
 from gateway.mcp.upstream.stdio import StdioUpstream
 from gateway.mcp.upstream.workspace import WorkspaceDoor, WorkspaceUpstream
@@ -80,6 +83,7 @@ class Upstreams:
         stdio_user: see `Child.start`.
         concurrency: how many calls may be under way at a server.
         workspaces: opens workspaces; without it there are none.
+        containers: runs stdio servers that are to be contained; without it they do not start.
     """
 
     def __init__(
@@ -91,7 +95,9 @@ class Upstreams:
         stdio_user: str,
         concurrency: Concurrency | None = None,
         workspaces: WorkspaceDoor | None = None,
+        containers: ProgramDoor | None = None,
     ) -> None:
+        self._containers = containers
         self._egress = egress
         self._clock = clock
         self._workspaces = workspaces
@@ -223,7 +229,7 @@ class Upstreams:
         """
         match connection.transport:
             case "stdio":
-                return StdioUpstream(connection, self._stdio_user, self._clock, capabilities)
+                return StdioUpstream(connection, self._launch, self._clock, capabilities)
             case "sse":
                 return SseUpstream(connection, self._egress, self._clock)
             case "openapi":
@@ -231,6 +237,14 @@ class Upstreams:
             case "streamable-http":
                 http = ModernHttpUpstream if connection.era == "modern" else LegacyHttpUpstream
                 return http(connection, self._egress)
+
+    async def _launch(self, connection: Connection, on_line: OnLine, on_exit: OnExit) -> Program:
+        """Start a stdio server's program where it is to run: what is to be contained never runs anywhere else."""
+        if connection.container is None:
+            return await Child.start(connection, self._stdio_user, on_line, on_exit)
+        if self._containers is None:
+            raise ProgramFailed("it is to run in a container, and this gateway has none")
+        return await ContainedProgram.start(connection, self._containers, on_line, on_exit)
 
     def end_sessions(self, session: LegacySession) -> None:
         """A client's session is over: tell the servers that have one for it."""

@@ -1,6 +1,6 @@
 """The port to an upstream server: what the router asks of every transport, and how a call can fail.
 
-Implementations: `http` (streamable HTTP, both eras), `sse` (its predecessor), `stdio` (a supervised child),
+Implementations: `http` (streamable HTTP, both eras), `sse` (its predecessor), `stdio` (a supervised program),
 `openapi` (a REST service), `local` (the gateway's own tools).
 Each ends every call in one of three ways: done (an `Answer`), `NotSent`, or `OutcomeUnknown`.
 """

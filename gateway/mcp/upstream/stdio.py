@@ -1,4 +1,4 @@
-"""Stdio upstreams: one supervised child per server, shared by all its callers.
+"""Stdio upstreams: one supervised child per server, shared by all its callers, wherever it runs.
 
 The child starts with the first request, and again after a death, after a pause that grows while it keeps dying. Whose
 answer is whose is `multiplex`'s affair.
@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from gateway.mcp import protocol, translate
 from gateway.mcp.envelope import Message
 from gateway.mcp.upstream.backoff import Backoff
-from gateway.mcp.upstream.child import Child, ChildFailed
 from gateway.mcp.upstream.multiplex import Multiplex
 from gateway.mcp.upstream.port import Answer, NotSent, Outgoing, UpstreamFailure
+from gateway.mcp.upstream.program import Launch, Program, ProgramFailed
 
 if TYPE_CHECKING:
     from registry.core.clock import Clock
@@ -30,30 +30,28 @@ DETECT_SECONDS = 3.0
 
 
 class StdioUpstream:
-    """One server reached over the pipes of a child process.
+    """One server reached over the pipes of its program.
 
     Args:
-        user: who the child runs as where the gateway is root.
+        launch: starts it.
         capabilities: what the server is told that its client can be asked for. A pipe does not say which client a
             request of the server's is for, so clients that can be asked have a child of their own.
     """
 
-    def __init__(self, connection: Connection, user: str, clock: Clock, capabilities: bytes = b"{}") -> None:
-        assert connection.command is not None
+    def __init__(self, connection: Connection, launch: Launch, clock: Clock, capabilities: bytes = b"{}") -> None:
         self._clock = clock
         self._capabilities = capabilities
         self._own: OrderedDict[tuple[str, bytes], StdioUpstream] = OrderedDict()
         self._connection = connection
-        self._command = connection.command
         self._slug = connection.slug
         self._era = connection.era
         self._introduction: Message | None = None
         version = connection.protocol_version
         self._version = version if version in protocol.LEGACY_VERSIONS else protocol.LATEST_LEGACY
-        self._user = user
+        self._launch = launch
         self._multiplex = Multiplex(self._slug, self, modern=self._era == "modern")
         self._backoff = Backoff(clock)
-        self._child: Child | None = None
+        self._child: Program | None = None
         self._ready = False
         self._closing: set[asyncio.Task[None]] = set()
         self._starting: asyncio.Task[None] | None = None
@@ -82,7 +80,7 @@ class StdioUpstream:
         child = self._own.get(key)
         if child is None:
             connection = replace(self._connection, era="legacy")
-            child = self._own[key] = StdioUpstream(connection, self._user, self._clock, capabilities)
+            child = self._own[key] = StdioUpstream(connection, self._launch, self._clock, capabilities)
             self._retire_surplus()
         self._own.move_to_end(key)
         return child
@@ -131,7 +129,7 @@ class StdioUpstream:
             raise NotSent(self._slug, "its program is gone")
         try:
             await self._child.write(message)
-        except ChildFailed as error:
+        except ProgramFailed as error:
             raise NotSent(self._slug, str(error)) from None
 
     # -- the child's life
@@ -149,7 +147,7 @@ class StdioUpstream:
             self._starting.add_done_callback(self._start_done)
         try:
             await asyncio.shield(self._starting)
-        except ChildFailed as error:
+        except ProgramFailed as error:
             raise NotSent(self._slug, str(error)) from None
 
     def _start_done(self, task: asyncio.Task[None]) -> None:
@@ -159,18 +157,9 @@ class StdioUpstream:
 
     async def _start(self) -> None:
         self._backoff.started()
-        connection = self._connection
         try:
-            child = await Child.start(
-                self._slug,
-                self._command,
-                connection.args,
-                dict(connection.env),
-                self._user,
-                self._multiplex.heard,
-                self._gone,
-            )
-        except ChildFailed:
+            child = await self._launch(self._connection, self._multiplex.heard, self._gone)
+        except ProgramFailed:
             self._backoff.failed()
             raise
         self._child = child
@@ -181,7 +170,7 @@ class StdioUpstream:
             self._gone("it was ended")
             await child.stop()
             why = error.reason if isinstance(error, UpstreamFailure) else f"no handshake in {HANDSHAKE_SECONDS:.0f} s"
-            raise ChildFailed(why) from None
+            raise ProgramFailed(why) from None
         self._ready = True
 
     async def _open(self) -> Message:

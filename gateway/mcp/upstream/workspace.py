@@ -1,21 +1,26 @@
 """Workspaces as upstreams: the MCP server in a container, over a byte stream that the container engine carries.
 
-It speaks modern HTTP like any other; only how a connection is opened differs, and that opening one wakes a workspace
-that sleeps. Which container it is, and its life, is behind `WorkspaceDoor`, which `gateway.wiring` provides.
+It speaks modern HTTP like any other; only how a connection is opened differs, that opening one wakes a workspace that
+sleeps, and that calls to remotes of git take their caller's credentials along. Which container it is, and its life, is
+behind `WorkspaceDoor`, which `gateway.wiring` provides.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import msgspec
 
 from gateway.mcp import translate
+from gateway.mcp.envelope import Params, decode_params, encode
 from gateway.mcp.upstream.modern_http import ModernHttpUpstream
 from gateway.mcp.upstream.port import Answer, NotSent, Outgoing
 from registry.core.errors import Unavailable
+from workspace_runtime.inside.protocol import CREDENTIALS
 
 if TYPE_CHECKING:
     from registry.core.egress import Target
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
 P = TypeVar("P", bound=asyncio.Protocol)
 
 _URL = "http://workspace/mcp"
+_TO_REMOTES = frozenset({"git_clone", "git_fetch", "git_push"})
 
 
 class WorkspaceDoor(Protocol):
@@ -31,6 +37,10 @@ class WorkspaceDoor(Protocol):
 
     async def connect(self, workspace_id: int, factory: Callable[[], P]) -> tuple[asyncio.Transport, P]:
         """A connection to its MCP server. Raises `Unavailable`, with a sentence that says why there is none."""
+        ...
+
+    async def credentials(self, workspace_id: int, user_id: str | None) -> Sequence[Any]:
+        """What this user's calls show to remotes of git: objects of `url`, `username` and `password`."""
         ...
 
     def begin(self, workspace_id: int) -> None:
@@ -93,7 +103,7 @@ class WorkspaceUpstream:
     async def request(self, outgoing: Outgoing) -> Answer:
         self._door.begin(self._workspace_id)
         try:
-            answer = await self._http.request(outgoing)
+            answer = await self._http.request(await self._equipped(outgoing))
         except Unavailable as error:
             self._door.end(self._workspace_id)
             raise NotSent(self._slug, error.message) from None
@@ -106,6 +116,13 @@ class WorkspaceUpstream:
             answer.stream = _Attended(answer.stream, partial(self._door.end, self._workspace_id))
         return answer
 
+    async def _equipped(self, outgoing: Outgoing) -> Outgoing:
+        """The request with what git is to show to remotes, and never with what somebody else put there."""
+        if outgoing.method != "tools/call" or outgoing.name not in _TO_REMOTES:
+            return outgoing
+        lent = await self._door.credentials(self._workspace_id, outgoing.principal.user_id)
+        return replace(outgoing, params=_with(outgoing.params, lent))
+
     async def notify(self, outgoing: Outgoing) -> None:
         """This era has no notifications from clients."""
 
@@ -114,3 +131,9 @@ class WorkspaceUpstream:
 
     async def close(self) -> None:
         await self._http.close()
+
+
+def _with(params: Params, credentials: Sequence[Any]) -> Params:
+    meta = decode_params(params["_meta"]) if "_meta" in params else {}
+    meta[CREDENTIALS] = msgspec.Raw(encode(credentials))
+    return {**params, "_meta": msgspec.Raw(encode(meta))}

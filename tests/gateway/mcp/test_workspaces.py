@@ -167,6 +167,74 @@ async def test_minutes_are_budgeted(door: Door, runtime: MemoryRuntime) -> None:
     assert runtime.starts == 0
 
 
+async def test_minutes_of_one_workspace_are_budgeted(door: Door, runtime: MemoryRuntime) -> None:
+    one, _ = await create(door, "one"), await create(door, "two")
+    await door.app.workspaces.lifecycle.settled()
+    limit = {"scope_type": "server", "unit": "minutes", "amount": 0.01, "period": "daily", "action_on_exceed": "block"}
+    for scope_id, status in (("one", 201), (f"workspace:{one}", 201), ("nobody", 400), ("workspace:4711", 400)):
+        asked = limit | {"name": f"minutes of {scope_id}", "scope_id": scope_id}
+        answer = await door.rest("POST", "/api/v1/budget/limits", asked)
+        assert answer.status == status, answer.body
+    await door.rest("POST", f"/v1/workspaces/{one}/stop")
+    await door.app.workspaces.lifecycle.settled()
+    with pytest.raises(McpError, match="minutes"):
+        await door.modern("/ws/one/mcp", door.admin).call("git_status")
+    assert (await door.modern("/ws/two/mcp", door.admin).call("git_status"))["name"] == "git_status"
+
+
+async def test_calls_of_one_tool_are_budgeted(door: Door) -> None:
+    await create(door, "one")
+    limit = {"name": "pushes", "scope_type": "tool", "scope_id": "one__git_push", "unit": "calls", "amount": 1}
+    answer = await door.rest("POST", "/api/v1/budget/limits", limit | {"period": "daily", "action_on_exceed": "block"})
+    assert answer.status == 201, answer.body
+    client = door.modern("/ws/one/mcp", door.admin)
+    await client.call("git_push")
+    await client.call("git_status")
+    with pytest.raises(McpError, match="pushes"):
+        await client.call("git_push")
+
+
+async def test_what_it_used_tells_of_its_calls(door: Door) -> None:
+    made = await create(door, "one")
+    await create(door, "two")
+    for name, times in (("one", 3), ("two", 1)):
+        for _ in range(times):
+            await door.modern(f"/ws/{name}/mcp", door.admin).call("git_status")
+    await door.app.path.recorder.written()
+    by_rest = (await door.rest("GET", f"/v1/workspaces/{made}/usage")).json()["data"]
+    assert (by_rest["calls"], sum(hour["calls"] for hour in by_rest["hours"])) == (3, 3)
+    by_tool = await door.modern("/mcp", door.admin).call("gatehouse__workspaces_usage", {"workspace_id": made})
+    assert by_tool == by_rest
+
+
+async def test_credentials_go_with_their_persons_calls_to_remotes(
+    door: Door, inside: Echo, member: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lent: list[Any] = []
+    answers = inside._result
+
+    def noted(method: str, params: dict[str, Any], head: bytes) -> dict[str, Any] | None:
+        lent.append(params["_meta"].get("dev.gatehouse/credentials"))
+        return answers(method, params, head)
+
+    monkeypatch.setattr(inside, "_result", noted)
+    member_id, key = member
+    await create(door, "one", key)
+    body = {"url": "https://git.test/x", "username": "me", "password": "s3cret"}
+    assert (await door.rest("PUT", "/v1/workspaces-credentials", body, key=key)).status == 200
+    await door.rest("PUT", "/v1/workspaces-credentials", body | {"password": "the admin's"})
+    for credential in (key, door.admin):
+        client = door.modern(f"/ws/one/mcp?user_id={member_id}", credential)
+        for tool in ("git_push", "git_status"):
+            await client.call(tool)
+    assert lent == [[{"url": "https://git.test", "username": "me", "password": "s3cret"}], None, [], None]
+    listed = await door.rest("GET", "/v1/workspaces-credentials", key=key)
+    (kept,) = listed.json()["data"]["credentials"]
+    assert (kept["origin"], b"s3cret" in listed.body) == ("https://git.test", False)
+    path = f"/v1/workspaces-credentials/{kept['id']}"
+    assert [(await door.rest("DELETE", path, key=one)).status for one in (None, key, key)] == [404, 204, 404]
+
+
 async def test_streams_and_answers_both_end_a_call(door: Door, runtime: MemoryRuntime) -> None:
     await create(door, "one")
     client = door.modern("/ws/one/mcp", door.admin)

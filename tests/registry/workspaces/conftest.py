@@ -16,6 +16,7 @@ from registry.workspaces.engine import ContainerEngine, Shape
 from registry.workspaces.events import WorkspaceWanted
 from registry.workspaces.lifecycle import Lifecycle
 from registry.workspaces.models import Workspace
+from registry.workspaces.programs import Programs
 from registry.workspaces.service import Creation, Terms, WorkspaceService
 from registry.workspaces.sweep import Sweep
 from tests.support.clock import SettableClock
@@ -44,7 +45,15 @@ class Yard:
         self.service = WorkspaceService(self.clock, audit, self.engine, terms)
         self.console = Console(self.database, self.service, self.engine, audit)
         self.lifecycle = Lifecycle(self.database, self.engine, self.clock, self._charge)
-        self.sweep = Sweep(self.database, self.engine, self.lifecycle, self.clock, idle_seconds=IDLE_SECONDS)
+        self.programs = Programs(self.engine, self.clock)
+        self.sweep = Sweep(
+            self.database,
+            self.engine,
+            self.lifecycle,
+            self.clock,
+            idle_seconds=IDLE_SECONDS,
+            programs=self.programs,
+        )
 
     async def _charge(self, org_id: str, user_id: str, server_id: str, minutes: float) -> str | None:
         self.charged.append((server_id, minutes))

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 import pytest
 
+from registry.core.leases import HeldLease, Lease
 from registry.workspaces import lifecycle
 from registry.workspaces.errors import EngineMissing, WorkspaceNotRunning
 from registry.workspaces.models import Workspace
+from registry.workspaces.sweep import ASK_SECONDS, LEASE_SECONDS, RENEW_SECONDS
 from tests.gateway.mcp.echo import echo
 from tests.registry.workspaces.conftest import Yard
 from tests.support.identity import Person
-from workspace_runtime.runtime import GATEWAY_LABEL, ContainerSpec, State
+from workspace_runtime.runtime import GATEWAY_LABEL, Container, ContainerSpec, State
 
 
 @pytest.fixture
@@ -234,8 +237,8 @@ async def test_what_is_used_is_written_down(yard: Yard, owner: Person, workspace
     yard.clock.advance(40)
     await yard.round()
     async with yard.database.reading() as session:
-        (hour,) = await yard.service.usage(session, owner.principal, workspace.id)
-    assert (hour.seconds, hour.cpu_seconds, hour.memory_byte_seconds) == (70.0, 5.0, 70_000.0)
+        (hour,) = (await yard.service.usage(session, owner.principal, workspace.id)).hours
+    assert (hour.seconds, hour.cpu_seconds, hour.memory_gb_seconds) == (70.0, 5.0, 0.000_07)
     assert yard.charged == [(f"workspace:{workspace.id}", 0.5), (f"workspace:{workspace.id}", 40 / 60)]
     yard.refusals = ["no more minutes"]
     yard.clock.advance(30)
@@ -262,3 +265,52 @@ async def test_one_process_at_a_time_looks_after_them(yard: Yard, owner: Person,
     await yard.round()
     assert yard.runtime.states() == {yard.name_of(workspace): State.RUNNING}
     await other.lifecycle.stop()
+
+
+async def test_what_a_dead_process_looked_after_is_taken_over_within_ten_seconds(
+    yard: Yard, workspace: Workspace
+) -> None:
+    other = Yard(yard.database, yard.clock, yard.runtime)
+    await yard.round()
+    yard.runtime.die(yard.name_of(workspace))  # and so does the process that holds the lease
+    waited = ASK_SECONDS  # the other may have looked just before
+    while yard.runtime.states() == {yard.name_of(workspace): State.EXITED}:
+        yard.clock.advance(ASK_SECONDS)
+        waited += ASK_SECONDS
+        assert waited < 10
+        await other.round()
+    await other.lifecycle.stop()
+
+
+async def test_a_round_that_takes_long_keeps_the_lease(
+    yard: Yard, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck, go_on = asyncio.Event(), asyncio.Event()
+    listed = yard.runtime.list
+
+    async def slowly(labels: Mapping[str, str]) -> list[Container]:
+        stuck.set()
+        await go_on.wait()
+        return await listed(labels)
+
+    await yard.round()
+    monkeypatch.setattr(yard.runtime, "list", slowly)
+    yard.sweep.start()
+    await stuck.wait()
+    other = Lease(yard.database, yard.clock, "workspaces.sweep", LEASE_SECONDS)
+    async with asyncio.timeout(30):
+        for _ in range(5):
+            yard.clock.advance(RENEW_SECONDS)
+            while await left_of_lease(yard) <= LEASE_SECONDS - 2 * RENEW_SECONDS:
+                await asyncio.sleep(0.01)
+            assert not await other.hold()
+    go_on.set()
+    await yard.sweep.stop()
+    assert await other.hold(), "who stops lets go at once"
+
+
+async def left_of_lease(yard: Yard) -> float:
+    """Seconds."""
+    async with yard.database.reading() as session:
+        held = await session.get_one(HeldLease, "workspaces.sweep")
+    return (held.expires_at - yard.clock.now()).total_seconds()

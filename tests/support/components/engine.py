@@ -137,18 +137,30 @@ def _wait_for(engine: DockerEngine, process: subprocess.Popen[bytes], log: Path)
 
 
 def kill_and_restart(engine: DockerEngine) -> None:
-    """Kill one of our own engines with SIGKILL, and wait until its successor answers, with the same containers."""
+    """Kill one of our own engines with SIGKILL, and wait until its successor answers, with the same containers.
+
+    Its containerd dies with it; what holds the containers is left behind, as after a crash.
+    """
     folder = Path(urlsplit(engine.host).path).parent
     (folder / "again").touch()
-    for path in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if path.name.isdigit() and f"unix://{folder}/sock\0" in (path / "cmdline").read_text():
-                os.kill(int(path.name), signal.SIGKILL)
+    # containerd first, as a new engine would take an old one that still runs for its own.
+    for pid in [*_running(f"{folder}/run/containerd/containerd.toml"), *_running(f"unix://{folder}/sock")]:
+        os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + _START_SECONDS
     while (folder / "again").exists() or not answers(engine.host):
         if time.monotonic() > deadline:
             raise DockerFailed(f"the engine has not come back: {(folder / 'log').read_text()[-1000:]}")
         time.sleep(0.02)
+
+
+def _running(argument: str) -> list[int]:
+    """The processes that were given this argument."""
+    found: list[int] = []
+    for path in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if path.name.isdigit() and f"\0{argument}\0" in (path / "cmdline").read_text():
+                found.append(int(path.name))
+    return found
 
 
 def _end(process: subprocess.Popen[bytes], folder: Path) -> None:
