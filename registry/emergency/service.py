@@ -13,6 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from registry.audit.service import AuditService
 from registry.core.clock import Clock
 from registry.core.db import Session, emit, new_id
+from registry.emergency.errors import StopInForce
 from registry.emergency.events import EmergencyResumed, EmergencyStopped
 from registry.emergency.models import IN_FORCE, EmergencyStop
 from registry.emergency.stop import Scope, Stop
@@ -107,6 +108,13 @@ async def in_force(session: Session) -> list[Stop]:
     """All stops in force, the system's first."""
     rows = await session.scalars(_in_force().order_by(EmergencyStop.begun_at))
     return sorted(map(as_stop, rows), key=lambda stop: stop.scope != SYSTEM)
+
+
+async def require_no_stop(session: Session, org_id: str) -> None:
+    """For what sets something to work past the data path. Raises `StopInForce`."""
+    for stop in await in_force(session):
+        if stop.covers(org_id):
+            raise StopInForce(f"An emergency stop is in force, and nothing runs until it is resumed: {stop.reason}")
 
 
 def as_stop(row: EmergencyStop) -> Stop:

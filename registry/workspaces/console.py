@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from registry.audit.service import AuditService
 from registry.core.db import Database
+from registry.emergency.service import require_no_stop
 from registry.identity.principal import OPERATE, Principal
 from registry.workspaces.engine import ContainerEngine, missing
 from registry.workspaces.errors import ImageNotBuilt, WorkspaceNotRunning
@@ -108,9 +109,11 @@ class Console:
 
         Raises:
             WorkspaceNotRunning: it sleeps, or the command did not end in time.
+            StopInForce: this door is not the data path's, so the stop is asked here.
         """
         name = await self._name(principal, workspace_id, MANAGE)
         async with self._database.transaction() as session:
+            await require_no_stop(session, principal.org_id)
             target = ("workspace", str(workspace_id))
             # The arguments may hold secrets.
             await self._audit.record(session, principal, "workspaces.exec", target=target, detail={"run": command[0]})

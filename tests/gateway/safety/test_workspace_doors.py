@@ -131,3 +131,12 @@ async def test_tools_that_act_on_workspaces_are_held_and_those_that_read_are_not
         assert obstacle.told in answer.body.decode(), (tool, answer.body)
     found = await client.call("gatehouse__workspaces_list")
     assert [row["name"] for row in found["workspaces"]] == ["garden"]
+
+
+async def test_commands_by_rest_do_not_run_while_all_is_stopped(garden: Garden) -> None:
+    command = (f"/v1/workspaces/{garden.number}/exec", {"command": ["true"]})
+    stopped = OBSTACLES["stop"]
+    pressed = await garden.made(stopped.path, stopped.body)
+    assert stopped.told in await garden.rest(*command)
+    await _down(garden, pressed)
+    assert stopped.told not in await garden.rest(*command)
