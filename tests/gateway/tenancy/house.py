@@ -22,7 +22,7 @@ from registry.core.db import new_id
 from registry.core.outbox import put
 from registry.identity.models import LoginSession
 from registry.oauth.models import OAuthGrant
-from registry.workspaces.models import Workspace, WorkspaceEvent
+from registry.workspaces.models import GitCredential, Workspace, WorkspaceEvent
 from tests.gateway.mcp.door import Answer, Door, McpError, opened
 from tests.gateway.mcp.echo import Echo, echo, tool
 from tests.support.identity import Person, add_key, add_organization, add_user
@@ -274,6 +274,10 @@ async def _stored(house: House, boss: Person) -> None:
                             expires_at=now + timedelta(days=1))  # fmt: skip
         session.add(stay)
         house.things["session_id"] = stay.id
+        shown = GitCredential(id=new_id(), user_id=user_id, origin=f"https://{MARK}.test", username=MARK, sealed=MARK,
+                              updated_at=now)  # fmt: skip
+        session.add(shown)
+        house.things["credential_id"] = shown.id
 
 
 def dumped(body: Any) -> bytes:

@@ -70,6 +70,7 @@ OPERATORS = {"POST /v1/workspaces-image"}
 IN_PERSON = {"POST /v1/auth/second-factor", "POST /v1/auth/second-factor/confirm"}
 """What no key may, whoever's it is."""
 WORK = {
+    "DELETE /v1/workspaces-credentials/{credential_id}",
     "DELETE /api/v1/api-keys/{key_id}",
     "DELETE /api/v1/workspaces/{workspace_id}",
     "DELETE /v1/api-keys/{key_id}",
