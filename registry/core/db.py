@@ -6,6 +6,7 @@ a `Session` as an argument and never ends its transaction. Migrations live in `r
 
 from __future__ import annotations
 
+import sqlite3
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
@@ -14,9 +15,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import structlog
-from sqlalchemy import JSON, DateTime, Dialect, MetaData, Uuid
+from sqlalchemy import JSON, DateTime, Dialect, MetaData, Uuid, event
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -25,13 +26,14 @@ from sqlalchemy.types import TypeDecorator
 
 from registry.core.errors import Conflict, GatehouseError, Unavailable
 from registry.core.events import Event, EventBus
-from registry.core.sqlite import READ_ONLY, NoTurn, sqlite_engine
 
 log = structlog.get_logger(__name__)
 
 Session = AsyncSession
 
 _EVENTS = "gatehouse_events"
+_READ_ONLY = "gatehouse_read_only"
+_BUSY_TIMEOUT_MS = 10_000
 _URL_FORMS = "Use sqlite+aiosqlite:///PATH or postgresql+asyncpg://USER:PASSWORD@HOST/NAME."
 
 JSONDict = JSON().with_variant(JSONB(), "postgresql")
@@ -144,10 +146,8 @@ class Database:
             try:
                 async with session.begin():
                     yield session
-            except NoTurn as error:
-                raise _unavailable("others write for too long") from error
             except OperationalError as error:
-                raise _unavailable(str(error.orig)) from error
+                raise _unavailable(error) from error
             except IntegrityError as error:
                 if not _not_unique(error):
                     raise
@@ -161,15 +161,15 @@ class Database:
     async def reading(self) -> AsyncGenerator[Session]:
         """A session for reading only. On SQLite it takes no write lock, so readers never wait for each other."""
         async with self._sessions() as session:
-            await session.connection(execution_options={READ_ONLY: True})
+            await session.connection(execution_options={_READ_ONLY: True})
             yield session
 
     async def close(self) -> None:
         await self.engine.dispose()
 
 
-def _unavailable(why: str) -> DatabaseUnavailable:
-    log.error("the database refused", error=why)
+def _unavailable(error: OperationalError) -> DatabaseUnavailable:
+    log.error("the database refused", error=str(error.orig))
     return DatabaseUnavailable("The database cannot be used right now: try again, or see /health and the log.")
 
 
@@ -187,4 +187,40 @@ def _create_engine(url: URL) -> AsyncEngine:
         raise DatabaseUrlInvalid(f"GATEHOUSE_DATABASE_URL begins with {url.drivername!r}. {_URL_FORMS}")
     if url.database and url.database != ":memory:":
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    return sqlite_engine(url)
+    engine = create_async_engine(url)
+    event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+    event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    event.listen(engine.sync_engine, "close", _roll_back_sqlite)
+    return engine
+
+
+def _roll_back_sqlite(connection: Any, _record: object) -> None:
+    """End what a cancelled task left open, before its connection is closed.
+
+    SQLite keeps a closed connection, and its lock on the database, for as long as a cursor of it is alive: in a
+    traceback, say. This joins the driver's queue without waiting, because it may be a cancelled task that closes.
+    """
+    driver = connection.driver_connection
+    if driver._connection is not None:  # noqa: SLF001 - the driver offers no other way that does not wait
+        driver._tx.put_nowait((None, driver._connection.rollback))  # noqa: SLF001
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    # The driver's own transaction handling starts transactions too late to be serialisable; `_begin_sqlite` does it.
+    connection.isolation_level = None
+    cursor: sqlite3.Cursor = connection.cursor()
+    for pragma in (
+        "journal_mode=WAL",
+        # FULL: what was acknowledged survives a power cut, not only a killed process.
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        f"busy_timeout={_BUSY_TIMEOUT_MS}",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A transaction that starts by reading and writes later would fail as busy where it could have waited.
+    read_only = connection.get_execution_options().get(_READ_ONLY, False)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import text
 
 from registry.core.db import Database
 from registry.core.events import EventBus
@@ -24,21 +24,6 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
         await session.execute(text("CREATE TABLE counted (number INTEGER)"))
     yield database
     await database.close()
-
-
-class Checkouts:
-    """Counts the connections that were taken to begin a transaction on, at once or when it is its turn."""
-
-    def __init__(self, database: Database) -> None:
-        self.count = 0
-        event.listen(database.engine.sync_engine, "checkout", self._taken)
-
-    def _taken(self, *_: object) -> None:
-        self.count += 1
-
-    async def reach(self, count: int) -> None:
-        while self.count < count:
-            await asyncio.sleep(0)
 
 
 async def test_cancelled_transactions_leave_no_lock(database: Database) -> None:
@@ -64,42 +49,3 @@ async def test_cancelled_transactions_leave_no_lock(database: Database) -> None:
         # The tracebacks live on, and with them whatever the tasks had in hand.
         await write()
         del cancelled
-
-
-async def test_who_waits_to_write_is_served_in_order(database: Database) -> None:
-    served: list[int] = []
-    checkouts = Checkouts(database)
-
-    async def write(number: int) -> None:
-        async with database.transaction() as session:
-            await session.execute(text("INSERT INTO counted VALUES (1)"))
-            served.append(number)
-
-    async with database.transaction() as session:
-        await session.execute(text("INSERT INTO counted VALUES (1)"))
-        writers = []
-        for number in range(10):
-            writers.append(asyncio.create_task(write(number)))
-            # The first is the one that they wait for.
-            await checkouts.reach(number + 2)
-    await asyncio.gather(*writers)
-    assert served == list(range(10))
-
-
-async def test_who_fails_or_gives_up_lets_the_next_one_write(database: Database) -> None:
-    checkouts = Checkouts(database)
-
-    async def write(statement: str = "INSERT INTO counted VALUES (1)") -> None:
-        async with database.transaction() as session:
-            await session.execute(text(statement))
-
-    async with database.transaction() as session:
-        await session.execute(text("INSERT INTO counted VALUES (1)"))
-        fails = asyncio.create_task(write("INSERT INTO nothing VALUES (1)"))
-        leaves = asyncio.create_task(write())
-        stays = asyncio.create_task(write())
-        await checkouts.reach(4)
-        leaves.cancel()
-    results = await asyncio.gather(fails, leaves, stays, return_exceptions=True)
-    assert [type(result).__name__ for result in results] == ["DatabaseUnavailable", "CancelledError", "NoneType"]
-    await write()
