@@ -43,7 +43,7 @@ async def test_an_import_is_a_server_with_tools(gateway: Running, imported: dict
     names = {"getPet", "putPet", "deletePet", "get_pets", "adopt_now", "picture", "file"}
     assert set(imported["capabilities"]["tools"]) == names
     assert [warning for warning in imported["warnings"] if "POST /file was left out" in warning]
-    _, listed = await gateway.rest("GET", "/v1/tools")
+    _, listed = await gateway.rest("GET", "/v1/tools?limit=1000")
     tools = {tool["name"]: tool for tool in listed["tools"]}
     assert tools["pets__getPet"]["annotations"]["readOnlyHint"] is True
     assert tools["pets__deletePet"]["annotations"]["destructiveHint"] is True
