@@ -411,7 +411,8 @@ class ProcessRuntime:
         return record
 
     def _runs(self, record: _Record) -> bool:
-        return bool(record.pid) and _born(record.pid) == record.born
+        # One that died before it was looked at has no birth.
+        return bool(record.pid and record.born) and _born(record.pid) == record.born
 
     def _container(self, record: _Record) -> Container:
         state = State.CREATED if record.started_at is None else State.EXITED
