@@ -21,7 +21,7 @@ from registry.core.repeating import Repeating
 from registry.servers.events import OffersChanged
 
 POLL_SECONDS = 0.5
-READ_SECONDS = 5.0
+READ_SECONDS = 10.0
 """Longest that one reading may take."""
 
 _INSERT = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
