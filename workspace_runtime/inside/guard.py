@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from workspace_runtime.inside import limits
+from workspace_runtime.inside import ends, limits
 from workspace_runtime.inside.shell import Shell
 
 LOOK_SECONDS = 0.2
@@ -57,7 +57,7 @@ class Guard:
         """Look once, and end what must be ended."""
         found = self._pids()
         if found is not None and found[0] >= FULL * found[1]:
-            await self._end("process limit")
+            await self._end(ends.PROCESSES)
         if self._quota and self._is_due():
             await self.measure()
 
@@ -75,11 +75,13 @@ class Guard:
         took = self._clock() - began
         self._measure_at = began + max(MEASURE_SECONDS, took * SHARE)
         if self.full and (self.used > before or before == 0):
-            await self._end("disk quota")
+            await self._end(ends.DISK)
 
     @property
     def full(self) -> bool:
         return bool(self._quota) and self.used > self._quota
 
     async def _end(self, reason: str) -> None:
-        await asyncio.gather(*(self._shell.end(job, reason) for job in self._shell.running))
+        ends.note(reason)
+        jobs = (self._shell.end(job, reason) for job in self._shell.running)
+        await asyncio.gather(*jobs, self._shell.end_attended())
