@@ -12,14 +12,14 @@ import os
 import re
 from pathlib import Path
 
-from workspace_runtime.inside.limits import out_of_memory_kills
+from workspace_runtime.inside.limits import denied_processes, out_of_memory_kills
 
 MEMORY = "memory limit"
 PROCESSES = "process limit"
 DISK = "disk quota"
 _ADVICE = {
     MEMORY: "Out of memory: the commands in this container together used more than it may have. Use less at a time.",
-    PROCESSES: "Too many processes: the container had almost as many as it may have, so its commands were ended.",
+    PROCESSES: "Too many processes: the container has about as many as it may have. Run less at once.",
     DISK: "Disk full: the volume holds more than it may. Delete files before more is written.",
 }
 _TOLD = re.compile(rf"\[ended: ({'|'.join(_ADVICE)})\] .*\n?\Z")
@@ -52,6 +52,7 @@ class Watch:
 
     def __init__(self) -> None:
         self._kills = out_of_memory_kills()
+        self._denied = denied_processes()
         self._noted = _changed()
 
     def reason(self, code: int) -> str | None:
@@ -63,7 +64,7 @@ class Watch:
         if _changed() != self._noted:
             with contextlib.suppress(OSError):
                 return _note().read_text()
-        return None
+        return PROCESSES if denied_processes() > self._denied else None
 
 
 def _note() -> Path:

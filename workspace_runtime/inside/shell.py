@@ -317,7 +317,7 @@ def carrying(needle: bytes, session: int = -1) -> list[int]:
     for name in os.listdir("/proc"):
         if not name.isdigit():
             continue
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):  # gone meanwhile, or half gone
             pid = int(name)
             with open(f"/proc/{name}/stat", "rb") as file:
                 state, *numbers = file.read().rpartition(b")")[2].split()
