@@ -2,9 +2,11 @@
 FROM python:3.11-slim-bookworm AS build
 
 WORKDIR /build
-RUN python -m venv /opt/gatehouse
+RUN python -m venv /tools && /tools/bin/pip install --no-cache-dir uv
 COPY . .
-RUN /opt/gatehouse/bin/pip install --no-cache-dir ".[all]"
+# What is served has its bytecode with it, as it cannot write any; and no pip.
+RUN /tools/bin/uv venv --no-python-downloads --python "$(command -v python)" /opt/gatehouse \
+    && /tools/bin/uv pip install --system-certs --no-cache --compile-bytecode --python /opt/gatehouse ".[all]"
 
 
 FROM python:3.11-slim-bookworm

@@ -35,7 +35,7 @@ def program(module: str, call: str) -> list[str]:
 
 SERVER = program("main", "main()")
 ATTEND = program("attend", "main()")
-"""Followed by the words of a command."""
+"""Followed by `tied` or `free`, and the words of a command."""
 
 
 def environment(spec: ContainerSpec, *, engine_quota: bool) -> dict[str, str]:

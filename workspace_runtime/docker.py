@@ -16,7 +16,7 @@ import os
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -237,7 +237,7 @@ class DockerRuntime:
 
     async def volume_bytes(self, id: str) -> int:
         said = b""
-        async with self.exec(id, containment.program("limits", f"report({ROOT!r})"), cwd="/") as execution:
+        async with self._exec(id, containment.program("limits", f"report({ROOT!r})"), {}, "/") as execution:
             async for output in execution:
                 said += output.data
         if not said.strip().isdigit():
@@ -277,19 +277,23 @@ class DockerRuntime:
 
     # -- reaching in
 
-    @asynccontextmanager
-    async def exec(
+    def exec(
         self,
         id: str,
         command: Sequence[str],
         *,
         env: Mapping[str, str] | None = None,
         cwd: str = ROOT,
-        attended: bool = False,
+        tied: bool = False,
+    ) -> AbstractAsyncContextManager[Execution]:
+        return self._exec(id, [*containment.ATTEND, "tied" if tied else "free", *command], env or {}, cwd)
+
+    @asynccontextmanager
+    async def _exec(
+        self, id: str, command: Sequence[str], env: Mapping[str, str], cwd: str
     ) -> AsyncGenerator[Execution]:
         execution = CarriedExecution()
-        command = [*containment.ATTEND, *command] if attended else command
-        made = await self._make_exec(id, command, {**(env or {}), MARK: execution.mark}, cwd)
+        made = await self._make_exec(id, command, {**env, MARK: execution.mark}, cwd)
         transport = await self._line.attach(id, made, Frames(None, execution.said, execution.writable))
         execution.carry(transport, functools.partial(self._exit_code, made), functools.partial(_hold_back, transport))
         try:

@@ -320,15 +320,14 @@ class ProcessRuntime:
         *,
         env: Mapping[str, str] | None = None,
         cwd: str = ROOT,
-        attended: bool = False,
+        tied: bool = False,
     ) -> AsyncGenerator[Execution]:
         record = self._running(id)
-        command = [*ATTEND, *command] if attended else command
         folder = self._root(record) if cwd == ROOT else Path(cwd.replace(f"{ROOT}/", f"{self._root(record)}/"))
         process = await asyncio.create_subprocess_exec(
-            *command,
+            *(*ATTEND, "tied" if tied else "free", *command),
             cwd=folder,
-            env={**_environment(record.env), **(env or {}), _MARK: record.id},
+            env={**_environment(record.env), **(env or {}), _MARK: record.id, "GATEHOUSE_SOCKET": record.socket},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

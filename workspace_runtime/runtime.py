@@ -386,12 +386,13 @@ class Runtime(Protocol):
         *,
         env: Mapping[str, str] | None = None,
         cwd: str = ROOT,
-        attended: bool = False,
+        tied: bool = False,
     ) -> AbstractAsyncContextManager[Execution]:
-        """Run a command as the container's user.
+        """Run a command as the container's user. One that a limit ended says so last, on its standard error; see
+        `inside.ends`.
 
         Args:
-            attended: it is asked to end, and then forced, once its input has ended; so it is when its caller dies.
+            tied: it is asked to end, and then forced, once its input has ended; so it is when its caller dies.
 
         Raises:
             NotRunning

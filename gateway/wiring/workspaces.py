@@ -138,9 +138,6 @@ class Door:
         command = (connection.command, *connection.args)
         return self._programs.run(connection.server_id, connection.container, command, dict(connection.env))
 
-    async def ended_by(self, connection: Connection, exit_code: int) -> str:
-        return await self._programs.ended_by(connection.server_id, exit_code)
-
 
 def _shape(settings: Settings, master: bytes) -> Shape:
     return Shape(

@@ -24,6 +24,8 @@ from registry.identity.service import IdentityService, permissions_of
 
 NOT_YOURS = "Not authorized to access this resource"
 _PROFILE = ("full_name", "email", "avatar_url")
+_LINKS = ("nexusgate_user_id", "nexusgate_role")
+"""What another system calls them and their role."""
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
 
@@ -82,8 +84,8 @@ class Directory:
         """Change a user: everybody their own profile, `users:manage` everything of the organisation's users.
 
         Args:
-            changes: of `full_name`, `email`, `avatar_url`, `role`, `is_active`, `nexusgate_user_id`; what is not
-                there stays as it is.
+            changes: of `full_name`, `email`, `avatar_url`, `role`, `is_active`, `nexusgate_user_id`,
+                `nexusgate_role`; what is not there stays as it is.
 
         Raises:
             NotFound, Forbidden, Conflict: as `get` and `IdentityService.change_user`.
@@ -101,7 +103,7 @@ class Directory:
             await self._identity.change_user(
                 session, principal, target.id, role=changes.get("role"), is_active=changes.get("is_active")
             )
-        profile = {name: value for name, value in changes.items() if name in (*_PROFILE, "nexusgate_user_id")}
+        profile = {name: value for name, value in changes.items() if name in (*_PROFILE, *_LINKS)}
         if profile:
             await self._apply(session, target, profile)
             await self._audit.record(
@@ -126,8 +128,8 @@ class Directory:
             target.name = profile["full_name"] or ""
         if "avatar_url" in profile:
             target.picture = profile["avatar_url"]
-        if "nexusgate_user_id" in profile:
-            target.nexusgate_user_id = profile["nexusgate_user_id"]
+        for name in profile.keys() & set(_LINKS):
+            setattr(target, name, profile[name])
         target.updated_at = self._clock.now()
         await session.flush()
 

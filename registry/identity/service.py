@@ -19,7 +19,7 @@ from registry.identity import queries
 from registry.identity.errors import ApiKeyInvalid, LoginFailed, SessionInvalid
 from registry.identity.events import CredentialsChanged
 from registry.identity.models import ApiKey, LoginSession, Organization, User
-from registry.identity.permissions import OPERATOR, ROLES, check_permissions, role_named
+from registry.identity.permissions import OPERATOR, OTHERS, ROLES, check_permissions, role_named
 from registry.identity.principal import ANY_TOOL, Principal
 from registry.identity.refresh import RefreshTokens
 from registry.identity.second_factor import SecondFactors
@@ -303,6 +303,7 @@ class IdentityService:
         permissions: list[str] | None = None,
         tools: list[str] | None = None,
         expires_at: datetime | None = None,
+        nexusgate_token_id: str | None = None,
     ) -> IssuedKey:
         """Make a key for oneself or, with `users:manage`, for another user of the organisation.
 
@@ -310,6 +311,7 @@ class IdentityService:
             permissions: what the key may do; `None` means what its owner may do.
             tools: patterns of exposed names that the key may use; `None` means all that its maker may use.
             expires_at: when it ends; `None` means never.
+            nexusgate_token_id: what it is known as elsewhere, which only `users:manage` may say.
 
         Raises:
             Forbidden: more than the maker may do themselves.
@@ -317,6 +319,8 @@ class IdentityService:
             NotFound: no such user.
         """
         principal.require("keys:manage")
+        if nexusgate_token_id is not None:
+            principal.require(OTHERS)
         owner = await self._owner(session, principal, user_id)
         allowed = _granted(principal, owner, permissions)
         patterns = _patterns(principal, tools)
@@ -332,6 +336,7 @@ class IdentityService:
             tools=patterns,
             expires_at=expires_at,
             created_at=self._clock.now(),
+            nexusgate_token_id=nexusgate_token_id,
         )
         session.add(record)
         await session.flush()

@@ -42,11 +42,15 @@ class Mapped:
     default_role: str = "user"
     provision: bool = True
 
-    def role_of(self, claims: Mapping[str, Any]) -> str:
-        """The greatest of the roles that the claims give."""
+    def names(self, claims: Mapping[str, Any]) -> list[str]:
+        """Of roles, as the issuer has them."""
         given = claims.get(self.role_claim) if self.role_claim else None
         names = cast("list[Any]", given) if isinstance(given, list) else [given]
-        roles = {self.roles[name] for name in names if isinstance(name, str) and name in self.roles}
+        return [name for name in names if isinstance(name, str)]
+
+    def role_of(self, claims: Mapping[str, Any]) -> str:
+        """The greatest of the roles that the claims give."""
+        roles = {self.roles[name] for name in self.names(claims) if name in self.roles}
         return next((role for role in ROLES if role in roles), self.default_role)
 
 
@@ -129,11 +133,15 @@ class People:
             value = claims.get(name)
             if isinstance(value, str) and value:
                 setattr(user, name, value[:limit])
+        # What an administrator has linked stays.
+        user.nexusgate_user_id = user.nexusgate_user_id or claims["sub"][:200]
+        if self._mapped.role_claim is not None:
+            user.nexusgate_role = ", ".join(self._mapped.names(claims))[:64] or None
         role = self._mapped.role_of(claims)
         if self._mapped.role_claim is not None and role != user.role and not user.is_operator:
             user.role = role
             emit(session, CredentialsChanged(user.org_id, user.id, None))
-        user.updated_at = self._clock.now()
+        user.updated_at = user.last_synced_at = self._clock.now()
 
 
 def _email(claims: Mapping[str, Any]) -> str | None:

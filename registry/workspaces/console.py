@@ -6,7 +6,7 @@ Nothing here holds a transaction while the engine is waited for.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import BaseModel
 
@@ -17,10 +17,12 @@ from registry.identity.principal import OPERATE, Principal
 from registry.workspaces.engine import ContainerEngine, missing
 from registry.workspaces.errors import ImageNotBuilt, WorkspaceNotRunning
 from registry.workspaces.service import MANAGE, READ, WorkspaceService
+from workspace_runtime.inside.ends import reason_in
 from workspace_runtime.runtime import ContainerMissing, EngineUnavailable, WorkspaceRuntimeError
 
 MOST_OUTPUT = 1024 * 1024
-"""Bytes of each stream of a command that are kept."""
+"""Bytes of each stream of a command that are kept: its beginning, and as much as fits of its end."""
+_END = 64 * 1024
 _NOT_MADE = "It has no container yet: see its container_status."
 
 
@@ -41,9 +43,16 @@ class StatsView(BaseModel):
 
 
 class Executed(BaseModel):
-    """How a command ended. `truncated`: it said more than is kept."""
+    """How a command ended.
+
+    Args:
+        reason: why it was ended, if not by itself: `memory limit`, `process limit`, `disk quota`. `stderr` then ends
+            with a sentence on it.
+        truncated: it said more than is kept; the middle is missing.
+    """
 
     exit_code: int
+    reason: str | None
     stdout: str
     stderr: str
     truncated: bool
@@ -51,17 +60,22 @@ class Executed(BaseModel):
 
 @dataclass(slots=True)
 class _Output:
-    kept: bytearray
-    cut: bool = False
+    head: bytearray = field(default_factory=bytearray)
+    tail: bytearray = field(default_factory=bytearray)
+    left_out: int = 0
 
     def take(self, data: bytes) -> None:
-        room = MOST_OUTPUT - len(self.kept)
-        self.kept += data[:room]
-        self.cut = self.cut or len(data) > room
+        room = MOST_OUTPUT - _END - len(self.head)
+        self.head += data[:room]
+        self.tail += data[room:]
+        if (excess := len(self.tail) - _END) > 0:
+            del self.tail[:excess]
+            self.left_out += excess
 
     @property
     def text(self) -> str:
-        return self.kept.decode(errors="replace")
+        missing = f"\n[… {self.left_out} bytes left out …]\n".encode() if self.left_out else b""
+        return (self.head + missing + self.tail).decode(errors="replace")
 
 
 class Console:
@@ -117,7 +131,7 @@ class Console:
             target = ("workspace", str(workspace_id))
             # The arguments may hold secrets.
             await self._audit.record(session, principal, "workspaces.exec", target=target, detail={"run": command[0]})
-        output = {"stdout": _Output(bytearray()), "stderr": _Output(bytearray())}
+        output = {"stdout": _Output(), "stderr": _Output()}
         try:
             async with asyncio.timeout(seconds), self._engine.runtime.exec(name, command) as execution:
                 execution.write_eof()
@@ -129,7 +143,13 @@ class Console:
         except WorkspaceRuntimeError as error:
             raise _told(error) from None
         out, err = output["stdout"], output["stderr"]
-        return Executed(exit_code=code, stdout=out.text, stderr=err.text, truncated=out.cut or err.cut)
+        return Executed(
+            exit_code=code,
+            reason=reason_in(err.text) if code else None,
+            stdout=out.text,
+            stderr=err.text,
+            truncated=bool(out.left_out or err.left_out),
+        )
 
     async def build_image(self, principal: Principal) -> str:
         """Build the image of workspaces anew; gives its tag. Raises `ImageNotBuilt`, `EngineMissing`."""

@@ -67,7 +67,7 @@ class Programs:
             WorkspaceRuntimeError: the container has gone in the middle.
         """
         container = await self._container(server_id, contained)
-        async with self._engine.runtime.exec(container.id, command, env=env, attended=True) as execution:
+        async with self._engine.runtime.exec(container.id, command, env=env, tied=True) as execution:
             yield execution
 
     async def reap(self, containers: Sequence[Container], servers: set[str]) -> None:
@@ -84,12 +84,6 @@ class Programs:
                 raise
             except WorkspaceRuntimeError as error:
                 log.warning("a container could not be removed", container=container.name, why=error.message)
-
-    async def ended_by(self, server_id: str, exit_code: int) -> str:
-        """Why a program has ended, as its container tells."""
-        if exit_code == 137 and (await self._engine.runtime.inspect(self._name_of(server_id))).out_of_memory:
-            return "it ran out of the container's memory and was ended"
-        return f"the program ended with code {exit_code}"
 
     async def _container(self, server_id: str, contained: Contained) -> Container:
         """Its container, running."""

@@ -51,6 +51,7 @@ class Creation:
     Args:
         image: another than the gateway's own; it must be on the operator's list.
         hosts: for the network `allowlist`: `example.org`, `*.example.org`, with an optional port.
+        nexusgate_service_id: what it is known as elsewhere, which only `users:manage` may say.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Creation:
     image: str | None = None
     network: Network | None = None
     hosts: tuple[str, ...] = ()
+    nexusgate_service_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ class WorkspaceService:
             EngineMissing: there is nothing to run it.
         """
         principal.require(MANAGE)
+        if wanted.nexusgate_service_id is not None:
+            principal.require(OTHERS)
         self._check(wanted)
         await self._engine.require()
         owner = await queries.lock_owner(session, principal.user_id) if principal.user_id else None
@@ -114,6 +118,7 @@ class WorkspaceService:
             network=wanted.network or self._terms.network,
             allowed_hosts=list(wanted.hosts),
             details=wanted.metadata,
+            nexusgate_service_id=wanted.nexusgate_service_id,
             created_at=now,
             updated_at=now,
             used_at=now,

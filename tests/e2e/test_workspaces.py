@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import time
@@ -25,6 +26,12 @@ from tests.support.servers.process import plain_environment
 from workspace_runtime.docker import IMAGE
 
 START_SECONDS = 120.0
+SMALL = {
+    "GATEHOUSE_WORKSPACE_MEMORY_MB": "128",
+    "GATEHOUSE_WORKSPACE_PIDS": "64",
+    "GATEHOUSE_WORKSPACE_DISK_MB": "32",
+}
+"""So that little is enough to use a workspace up."""
 T = TypeVar("T")
 
 
@@ -39,7 +46,7 @@ def gateway(
     image: dict[str, str], docker_engine: DockerEngine, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningGateway]:
     """One for all tests that make workspaces of their own; the image is built by the command for it."""
-    with RunningGateway(tmp_path_factory.mktemp("workspaces") / "data", env=image) as made:
+    with RunningGateway(tmp_path_factory.mktemp("workspaces") / "data", env={**image, **SMALL}) as made:
         built = made.cli("workspaces", "build-image")
         assert built.out == f"Built {IMAGE}.\n", built.both
         yield made
@@ -61,13 +68,11 @@ def create(gateway: RunningGateway, name: str, **more: Any) -> dict[str, Any]:
 
 
 def wait_for(gateway: RunningGateway, workspace: int, status: str) -> dict[str, Any]:
-    deadline = time.monotonic() + START_SECONDS
-    while True:
+    def look() -> dict[str, Any]:
         found: dict[str, Any] = gateway.rest("GET", f"/api/v1/workspaces/{workspace}").json()["data"]
-        if found["container_status"] == status:
-            return found
-        assert time.monotonic() < deadline, found
-        time.sleep(0.2)
+        return found
+
+    return until(look, lambda found: found["container_status"] == status)
 
 
 async def call(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
@@ -321,10 +326,88 @@ def test_the_command_line(gateway: RunningGateway) -> None:
     wait_for(gateway, found["id"], "stopped")
     kinds = [line.split("\t")[1] for line in gateway.cli("workspaces", "events", "shelf").out.splitlines()]
     assert kinds[::-1][:3] == ["create", "started", "stop"]
-    assert gateway.cli("workspaces", "restart", "shelf").code == 0
+    assert gateway.cli("workspaces", "start", "shelf").out == "Starting workspace shelf.\n"
+    first = wait_for(gateway, found["id"], "running")["started_at"]
+    # Its one call, which is on record within a moment.
+    report = until(
+        lambda: json.loads(gateway.cli("workspaces", "usage", "shelf", "--json").out), lambda used: used["calls"] > 0
+    )
+    assert report["calls"] == sum(hour["calls"] for hour in report["hours"]) == 1
+    told = [line.split("\t") for line in gateway.cli("workspaces", "usage", "shelf").out.splitlines()]
+    assert [line[0] for line in told][: len(report["hours"])] == [hour["hour"] for hour in report["hours"]]
+    assert {len(line) for line in told} == {5}
+    assert gateway.cli("workspaces", "restart", "shelf").out == "Restarting workspace shelf.\n"
+    until(lambda: wait_for(gateway, found["id"], "running")["started_at"], lambda at: at > first)
     assert "shell_run" in gateway.cli("workspaces", "show", "shelf").out
     assert gateway.cli("workspaces", "delete", "shelf").out == "Deleted workspace shelf.\n"
     assert gateway.cli("workspaces", "show", "shelf").code != 0
+
+
+def test_the_command_line_for_credentials(gateway: RunningGateway) -> None:
+    words = ("workspaces", "credentials")
+    kept = {"url": "https://git.test/some/where", "username": "me", "password": "s3cret-of-mine"}
+    assert gateway.rest("PUT", "/v1/workspaces-credentials", kept).status == 200
+    listed = gateway.cli(*words, "list")
+    assert ("https://git.test\tme\t" in listed.out, "s3cret" in listed.both) == (True, False), listed.both
+    assert gateway.cli(*words, "forget", "https://git.test").out == "Removed the credential for https://git.test.\n"
+    assert "git.test" not in gateway.cli(*words, "list").out
+    assert gateway.cli(*words, "forget", "https://git.test").code != 0
+
+
+GREED = {
+    "memory limit": ("python3 -c 'x = b\"x\" * 300_000_000'", "Out of memory"),
+    "process limit": ("f() { f | f & }; f; sleep 1000", "Too many processes"),
+    "disk quota": (
+        "i=0; while :; do i=$((i+1)); head -c 4000000 /dev/zero >fill$i; sleep 0.1; done",
+        "Disk full",
+    ),
+}
+_ESCAPES = """
+for way in 'touch /opt/gatehouse/x' 'unshare --user true' 'nsenter --target 1 --mount true' 'mknod /tmp/sda b 8 0' \\
+    'ls /var/run/docker.sock' 'chroot / true' 'echo max >/sys/fs/cgroup/memory.max' 'mount -t tmpfs x /mnt' 'su -c true'
+do sh -c "$way" >/dev/null 2>&1 && echo "$way"; done; id -u
+"""
+
+
+async def test_greed_and_attempts_to_leave_are_told_of_and_cost_the_neighbour_nothing(gateway: RunningGateway) -> None:
+    greedy, neighbour = create(gateway, "greedy"), create(gateway, "neighbour")
+    containers = {one["id"]: wait_for(gateway, one["id"], "running")["container_id"] for one in (greedy, neighbour)}
+    async with (
+        connected(greedy["endpoint_url"], gateway.agent_key, "auto") as client,
+        connected(neighbour["endpoint_url"], gateway.agent_key, "auto") as other,
+    ):
+        for reason, (command, words) in GREED.items():
+            by_tool = client.call_tool("shell_run", {"command": command})
+            done = await beside(other, asyncio.create_task(by_tool))
+            assert done.is_error
+            assert done.structured_content is not None
+            assert done.structured_content["reason"] == reason
+            assert f"[ended: {reason}] {words}" in str(done.content)
+            # Past its tools, by the engine: what is told is the same.
+            by_engine = asyncio.to_thread(
+                gateway.cli, "workspaces", "exec", "greedy", "--json", "--", "bash", "-c", command
+            )
+            ran = await beside(other, asyncio.create_task(by_engine))
+            told = json.loads(ran.out)
+            assert (ran.code, told["exit_code"], told["reason"]) == (137, 137, reason), ran.both
+            assert words in told["stderr"]
+            assert (await call(client, "shell_run", command="rm -f fill*; echo well"))["stdout"] == "well\n"
+        escaped = await call(client, "shell_run", command=_ESCAPES)
+        assert escaped["stdout"] == "10001\n", "as what the ways out led to says"
+    for one, container in containers.items():
+        assert wait_for(gateway, one, "running")["container_id"] == container
+        happened = gateway.rest("GET", f"/v1/workspaces/{one}/events").json()["data"]["events"]
+        assert {event["kind"] for event in happened} == {"create", "started"}, happened
+        assert gateway.rest("DELETE", f"/api/v1/workspaces/{one}").status == 204
+
+
+async def beside(neighbour: Client, greed: asyncio.Task[T]) -> T:
+    """What comes of it, while the neighbour is asked again and again, and answers."""
+    answered = 0
+    while not greed.done() or answered == 0:
+        assert (await call(neighbour, "shell_run", command="echo well"))["stdout"] == "well\n"
+        answered += 1
+    return await greed
 
 
 @pytest.mark.parametrize("era", ["modern", "legacy"])
@@ -374,6 +457,7 @@ def gateway_of(gateway: RunningGateway) -> str:
 
 
 def until(look: Callable[[], T], is_it: Callable[[T], bool]) -> T:
+    """What is found, once it is as it should be: of what no event is told to whoever is outside."""
     deadline = time.monotonic() + START_SECONDS
     while not is_it(found := look()):
         assert time.monotonic() < deadline, found

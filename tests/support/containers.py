@@ -149,7 +149,7 @@ class MemoryRuntime:
         *,
         env: Mapping[str, str] | None = None,
         cwd: str = "/",
-        attended: bool = False,
+        tied: bool = False,
     ) -> AbstractAsyncContextManager[Execution]:
         raise NotRunning("commands do not run in memory")
 

@@ -240,16 +240,16 @@ STUBBORN = "trap '' TERM; cat >/dev/null; echo still here; while :; do sleep 0.1
 
 async def test_an_attended_command_is_ended_when_its_input_has_ended(bench: Bench) -> None:
     container = await bench.start()
-    async with asyncio.timeout(60), bench.runtime.exec(container.id, ["cat"], attended=True) as gentle:
+    async with asyncio.timeout(60), bench.runtime.exec(container.id, ["cat"], tied=True) as gentle:
         gentle.write(b"in" * 100_000)
         gentle.write_eof()
         said = b"".join([output.data async for output in gentle])
         assert (said, await gentle.exit_code()) == (b"in" * 100_000, 0)
-    async with asyncio.timeout(60), bench.runtime.exec(container.id, ["sh", "-c", STUBBORN], attended=True) as stubborn:
+    async with asyncio.timeout(60), bench.runtime.exec(container.id, ["sh", "-c", STUBBORN], tied=True) as stubborn:
         stubborn.write_eof()
         assert b"".join([output.data async for output in stubborn]) == b"still here\n"
         assert await stubborn.exit_code() == 137
-    async with asyncio.timeout(60), bench.runtime.exec(container.id, ["no-such-program"], attended=True) as missing:
+    async with asyncio.timeout(60), bench.runtime.exec(container.id, ["no-such-program"], tied=True) as missing:
         said = b"".join([output.data async for output in missing])
         assert b"no-such-program could not be started" in said
         assert await missing.exit_code() == 127
@@ -258,7 +258,7 @@ async def test_an_attended_command_is_ended_when_its_input_has_ended(bench: Benc
 async def test_an_attended_command_that_does_not_read_ends_too(bench: Bench) -> None:
     container = await bench.start()
     words = ["sh", "-c", "echo deaf; while :; do sleep 0.1; done"]
-    async with asyncio.timeout(60), bench.runtime.exec(container.id, words, attended=True) as deaf:
+    async with asyncio.timeout(60), bench.runtime.exec(container.id, words, tied=True) as deaf:
         deaf.write(b"x" * 1_000_000)
         deaf.write_eof()
         assert b"".join([output.data async for output in deaf]) == b"deaf\n"

@@ -1,8 +1,11 @@
-"""Runs a command and ends it when its caller is gone, in whatever way: `attend COMMAND ARGS…`.
+"""Runs a command that comes from outside, and tells why it was ended if it was: `attend (tied|free) COMMAND ARGS…`.
 
-The engine lets a command go on whose caller was killed; all that it tells is the end of the standard input. So this
-stands between: it hands the input on, and after its end gives the command a while, then asks it to end, then forces it,
-with all that it has started. Output passes untouched. It knows nothing of the other modules but `limits`.
+A tied one ends when its caller is gone, in whatever way. The engine lets a command go on whose caller was killed; all
+that it tells is the end of the standard input. So this stands between: it hands the input on, and after its end gives
+the command a while, then asks it to end, then forces it, with all that it has started. A free one has the input itself,
+and goes on as long as it likes.
+
+Output passes untouched; what this has to say is a last line on the standard error, as `ends` words it.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from workspace_runtime.inside.limits import out_of_memory_kills
+from workspace_runtime.inside.ends import Watch, attended, told
 
 GRACE_SECONDS = 2.0
 MOST_BYTES = 64 * 1024 * 1024
@@ -23,20 +26,29 @@ MOST_BYTES = 64 * 1024 * 1024
 _PIECE = 65536
 
 
-def attend(command: Sequence[str]) -> int:
+def attend(command: Sequence[str], *, tied: bool) -> int:
     """Run the command to its end, and give its exit code as a shell would."""
-    killed_before = out_of_memory_kills()
+    watch = Watch()
     try:
         process = subprocess.Popen(  # noqa: S603 - running what it is given is what this is for
             command,
-            stdin=subprocess.PIPE,
+            env=dict([*os.environ.items(), attended()]),
+            stdin=subprocess.PIPE if tied else None,
             bufsize=0,
-            start_new_session=True,
+            start_new_session=tied,
             preexec_fn=_expendable,  # noqa: PLW1509 - there are no threads
         )
     except OSError as error:
         sys.stderr.write(f"{command[0]} could not be started: {error.strerror or error}\n")
         return 127
+    code = _to_the_end(process) if tied else process.wait()
+    if reason := watch.reason(code):
+        sys.stderr.write(f"{told(reason)}\n")
+    return code if code >= 0 else 128 - code
+
+
+def _to_the_end(process: subprocess.Popen[bytes]) -> int:
+    """Of the command, or of its input; gives the code."""
     assert process.stdin
     watched = os.pidfd_open(process.pid)
     try:
@@ -46,9 +58,7 @@ def attend(command: Sequence[str]) -> int:
         _signal(process, signal.SIGKILL)  # its own children may have outlived it
         code = process.wait()
         os.close(watched)
-    if code == -signal.SIGKILL and out_of_memory_kills() > killed_before:
-        sys.stderr.write("it was ended for want of memory: the container's limit is reached\n")
-    return code if code >= 0 else 128 - code
+    return code
 
 
 def _carry(sink: int, watched: int) -> bool:
@@ -111,4 +121,4 @@ def _expendable() -> None:
 
 
 def main() -> None:
-    raise SystemExit(attend(sys.argv[1:]))
+    raise SystemExit(attend(sys.argv[2:], tied=sys.argv[1] == "tied"))

@@ -29,13 +29,22 @@ def pids() -> tuple[int, int] | None:
 
 def out_of_memory_kills() -> int:
     """How many processes the kernel has ended for want of memory; 0 where it does not tell."""
-    for name in ("memory.events", "memory/memory.oom_control"):
+    return _counted("oom_kill", "memory.events", "memory/memory.oom_control")
+
+
+def denied_processes() -> int:
+    """How many processes were not made for there being too many; 0 where the kernel does not tell."""
+    return _counted("max", "pids.events", "pids/pids.events")
+
+
+def _counted(word: str, *names: str) -> int:
+    for name in names:
         try:
             words = (_GROUPS / name).read_text().split()
         except OSError:
             continue
-        if "oom_kill" in words:
-            return int(words[words.index("oom_kill") + 1])
+        if word in words:
+            return int(words[words.index(word) + 1])
     return 0
 
 

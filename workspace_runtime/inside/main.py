@@ -64,7 +64,7 @@ async def serve(root_path: str, socket: str, quota: int, proxy_socket: str | Non
     threads = _threads()
     asyncio.get_running_loop().set_default_executor(threads)
     await git.begin()
-    guard = Guard(root.path, shell, quota)
+    guard = Guard(root.path, shell, quota, unexpected=unexpected)
     if quota:
         await guard.measure()
     door = Door(Server(all_tools(root, git, shell), threads, unexpected))

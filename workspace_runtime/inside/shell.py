@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workspace_runtime.inside.beneath import Beneath
+from workspace_runtime.inside.ends import Watch, attended, told
 from workspace_runtime.inside.failure import ToolFailure
-from workspace_runtime.inside.limits import out_of_memory_kills
 from workspace_runtime.inside.tool import Call, Result, Say
 
 MARK = "GATEHOUSE_JOB"
@@ -92,12 +92,12 @@ class Job:
     began: float
     background: bool
     mark: str
+    watch: Watch
     out: Log = field(default_factory=Log)
     err: Log = field(default_factory=Log)
     both: Log = field(default_factory=Log)
     reason: str = ""
     ended: float | None = None
-    killed_before: int = 0
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -184,16 +184,13 @@ class Shell:
         if job.exit_code is not None:
             return
         job.reason = job.reason or reason
-        for _ in range(_ROUNDS):
-            pids = self._pids(job)
-            if not pids:
-                break
-            for stop in (signal.SIGSTOP, signal.SIGKILL):  # what is stopped makes no more children meanwhile
-                for pid in pids:
-                    with contextlib.suppress(ProcessLookupError, PermissionError):
-                        os.kill(pid, stop)
-            await asyncio.sleep(0)
+        await _end_all(lambda: self._pids(job))
         await job.done.wait()
+
+    async def end_attended(self) -> None:
+        """Kill the commands that came from outside; who attends them tells why."""
+        needle = "=".join(attended()).encode()
+        await _end_all(lambda: carrying(needle))
 
     async def close(self) -> None:
         for job in self.running:
@@ -216,7 +213,7 @@ class Shell:
             raise ToolFailure("env has a name or value that no environment can hold")
         if "\0" in call["command"]:
             raise ToolFailure("a command cannot contain a zero byte")
-        before = out_of_memory_kills()
+        watch = Watch()
         with self._root.opened(call.get("cwd", "."), os.O_PATH | os.O_DIRECTORY) as folder:
             try:
                 process = await asyncio.create_subprocess_exec(
@@ -233,8 +230,7 @@ class Shell:
                 if error.errno in _EXHAUSTED:
                     raise ToolFailure("the workspace has no processes or memory left: end something first") from error
                 raise
-        job = Job(str(next(self._numbers)), call["command"], process, self._clock(), background, mark)
-        job.killed_before = before
+        job = Job(str(next(self._numbers)), call["command"], process, self._clock(), background, mark, watch)
         self._jobs[job.id] = job
         self._spawn(self._watch(job, call.get("stdin")))
         return job
@@ -274,8 +270,7 @@ class Shell:
         for task in reading:
             task.cancel()
         job.ended = self._clock()
-        if not job.reason and out_of_memory_kills() > job.killed_before:
-            job.reason = "memory limit"
+        job.reason = job.reason or job.watch.reason(process.returncode or 0) or ""
         job.done.set()
 
     def _pids(self, job: Job) -> list[int]:
@@ -298,14 +293,31 @@ async def _exit_of(process: asyncio.subprocess.Process) -> None:
         await asyncio.sleep(0.001)  # it has been seen to end, and is told of at once
 
 
+async def _end_all(find: Callable[[], list[int]]) -> None:
+    """Kill what is found until nothing is."""
+    for _ in range(_ROUNDS):
+        pids = find()
+        if not pids:
+            return
+        for stop in (signal.SIGSTOP, signal.SIGKILL):  # what is stopped makes no more children meanwhile
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, stop)
+        await asyncio.sleep(0)
+
+
 def marked(mark: str, session: int) -> list[int]:
     """The processes of a job: those of its session, and those that carry its mark."""
-    needle = f"{MARK}={mark}".encode()
+    return carrying(f"{MARK}={mark}".encode(), session)
+
+
+def carrying(needle: bytes, session: int = -1) -> list[int]:
+    """Processes with this variable in their environment, and those of a session."""
     found: list[int] = []
     for name in os.listdir("/proc"):
         if not name.isdigit():
             continue
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):  # gone meanwhile, or half gone
             pid = int(name)
             with open(f"/proc/{name}/stat", "rb") as file:
                 state, *numbers = file.read().rpartition(b")")[2].split()
@@ -371,7 +383,7 @@ def _outcome(job: Job, now: float) -> Result:
     }
     said = [part.rstrip("\n") for part in (out, err) if part]
     if job.reason:
-        said.append(f"[ended: {job.reason}]")
+        said.append(told(job.reason))
     elif job.exit_code:
         said.append(f"[exit code {job.exit_code}]")
     return Result(structured, "\n".join(said) or "(no output)", failed=bool(job.exit_code or job.reason))

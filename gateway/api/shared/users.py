@@ -98,18 +98,19 @@ class UsersAnswer(BaseModel):
 
 
 class UpdateBody(BaseModel):
-    """What is left out stays as it is; `nexusgate_user_id` may be taken away by `null`."""
+    """What is left out stays as it is; what is linked with another system may be taken away by `null`."""
 
     role: str | None = Field(None, max_length=32)
     is_active: bool | None = None
     nexusgate_user_id: str | None = Field(None, max_length=200)
+    nexusgate_role: str | None = Field(None, max_length=64)
     full_name: str | None = Field(None, max_length=200)
     email: str | None = Field(None, max_length=320)
     avatar_url: str | None = Field(None, max_length=2000, pattern=r"^https?://")
 
     def changes(self) -> dict[str, Any]:
         given = self.model_dump(exclude_unset=True)
-        clearable = ("nexusgate_user_id", "avatar_url")
+        clearable = ("nexusgate_user_id", "nexusgate_role", "avatar_url")
         return {name: value for name, value in given.items() if value is not None or name in clearable}
 
 

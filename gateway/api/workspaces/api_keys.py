@@ -19,6 +19,7 @@ from registry.identity.service import KEY_MARK, IdentityService
 class CreateKeyBody(BaseModel):
     name: Annotated[str, Field(min_length=1, max_length=200)]
     user_id: Annotated[str, Field(max_length=64)] | None = None
+    nexusgate_token_id: Annotated[str, Field(max_length=200)] | None = None
 
 
 class KeysData(BaseModel):
@@ -51,7 +52,9 @@ def router(front: Front, identity: IdentityService) -> APIRouter:
     async def create_key(body: CreateKeyBody, session: Session, caller: Caller) -> Wrapped[NewKeyData]:
         if body.user_id is not None and body.user_id != caller.user_id and not caller.may(OTHERS):
             raise Forbidden(NOT_YOURS)
-        made = await identity.create_key(session, caller, name=body.name, user_id=body.user_id)
+        made = await identity.create_key(
+            session, caller, name=body.name, user_id=body.user_id, nexusgate_token_id=body.nexusgate_token_id
+        )
         record = made.record
         return Wrapped(
             data=NewKeyData(id=record.id, api_key=made.text, name=record.name, prefix=KEY_MARK + record.prefix)

@@ -25,6 +25,7 @@ class CreateBody(BaseModel):
     image: Annotated[str, Field(max_length=255)] | None = None
     network: Network | None = None
     allowed_hosts: Annotated[list[str], Field(max_length=100)] = Field(default_factory=list[str])
+    nexusgate_service_id: Annotated[str, Field(max_length=200)] | None = None
 
 
 class WorkspacesData(BaseModel):
@@ -62,6 +63,7 @@ def router(front: Front, workspaces: WorkspaceService, endpoint_of: EndpointOf) 
             image=body.image,
             network=body.network,
             hosts=tuple(body.allowed_hosts),
+            nexusgate_service_id=body.nexusgate_service_id,
         )
         return Wrapped(data=workspace_view(await workspaces.create(session, caller, wanted), endpoint_of))
 

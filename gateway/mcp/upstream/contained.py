@@ -38,10 +38,6 @@ class ProgramDoor(Protocol):
         """The server's program, running for the length of the block."""
         ...
 
-    async def ended_by(self, connection: Connection, exit_code: int) -> str:
-        """A sentence on why it has ended."""
-        ...
-
 
 class ContainedProgram:
     """One that runs, or is about to."""
@@ -98,7 +94,8 @@ class ContainedProgram:
                 self._started.set_result(None)
                 why = await self._read(execution)
                 if not why:
-                    why = await self._door.ended_by(self._connection, await execution.exit_code())
+                    # Where a limit ended it, what attends it inside has said so in its last words.
+                    why = f"the program ended with code {await execution.exit_code()}"
         except (GatehouseError, WorkspaceRuntimeError) as error:
             if not self._started.done():
                 self._started.set_exception(ProgramFailed(error.message))

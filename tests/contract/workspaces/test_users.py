@@ -11,6 +11,7 @@ from tests.contract.workspaces.conftest import Client
 from tests.contract.workspaces.endpoints import USER
 from tests.gateway.mcp.door import Door, opened
 from tests.support.containers import MemoryRuntime
+from tests.support.issuer import fake_issuer
 
 LIST, ONE = "GET /api/v1/users", "GET /api/v1/users/{user_id}"
 UPDATE, DEACTIVATE = "PUT /api/v1/users/{user_id}", "DELETE /api/v1/users/{user_id}"
@@ -68,6 +69,41 @@ async def test_update_a_user(admin: Client, member: Client) -> None:
     own = await member.ask(UPDATE, profile, user_id=member.user_id)
     assert (own["full_name"], own["email"], own["username"]) == ("A Member", "new@acme.test", "new")
     assert own["nexusgate_user_id"] is None
+
+
+@covers("PUT /api/v1/users/{user_id}", "POST /api/v1/api-keys", "POST /api/v1/workspaces")
+async def test_an_admin_links_things_with_another_system_and_nobody_else_does(admin: Client, member: Client) -> None:
+    linked = {"nexusgate_user_id": "u-1", "nexusgate_role": "owner"}
+    await member.refused(UPDATE, 403, linked, user_id=member.user_id)
+    found = (await admin.ask(UPDATE, linked, user_id=member.user_id))["data"]
+    assert {name: found[name] for name in linked} == linked
+    assert found["last_synced_at"] is None, "it was said here, and not read there"
+    for client, status in ((member, 403), (admin, 201)):
+        assert (await client.send(NEW_KEY, {"name": "linked", "nexusgate_token_id": "t-1"})).status == status
+        wanted = {"name": "linked", "nexusgate_service_id": "s-1"}
+        assert (await client.send("POST /api/v1/workspaces", wanted)).status == status
+    keys = {key["name"]: key["nexusgate_token_id"] for key in (await admin.ask(KEYS))["data"]["api_keys"]}
+    assert (keys["linked"], keys["member's"]) == ("t-1", None)
+    (workspace,) = (await admin.ask("GET /api/v1/workspaces"))["data"]["workspaces"]
+    assert workspace["nexusgate_service_id"] == "s-1"
+
+
+@covers("GET /api/v1/users")
+async def test_an_issuer_of_tokens_says_what_it_calls_those_who_come_by_it(
+    runtime: MemoryRuntime, tmp_path: Path
+) -> None:
+    async with fake_issuer() as issuer:
+        settings = {
+            "jwt_issuers": (f"{issuer.url}|gate",),
+            "oidc_role_claim": "groups",
+            "oidc_roles": ("chiefs=admin",),
+        }
+        async with opened(tmp_path / "data", **settings) as door:
+            claims = {"aud": "gate", "email": "ada@people.test", "email_verified": True, "groups": ["chiefs", "x"]}
+            answer = await door.rest("GET", "/api/v1/users?search=ada", key=issuer.token(claims, typ="at+jwt"))
+            (ada,) = answer.json()["data"]["users"]
+    assert (ada["role"], ada["nexusgate_role"], ada["nexusgate_user_id"]) == ("admin", "chiefs, x", "ada")
+    assert ada["last_synced_at"] == ada["updated_at"]
 
 
 @covers("PUT /api/v1/users/{user_id}", "DELETE /api/v1/users/{user_id}")
@@ -150,7 +186,12 @@ async def test_introspection(admin: Client, member: Client, door: Door) -> None:
     login = (await door.rest("POST", "/v1/auth/login", await _credentials(door))).json()
     for token, kind in ((login["access_token"], "jwt"), (login["session_id"], "session")):
         assert (await admin.ask(INTROSPECT, {"token": token}))["token_type"] == kind
-    for nobody in ("mcp_abc123_xyz789", "x", "ä", "e30.e30.e30"):
+    made = (await member.ask(NEW_KEY, {"name": "short-lived"}))["data"]
+    assert (await admin.ask(INTROSPECT, {"token": made["api_key"]}))["sub"] == member.user_id
+    await member.ask(REVOKE, key_id=made["id"])
+    assert (await door.rest("POST", "/v1/auth/logout", {}, key=login["session_id"])).status in (200, 204)
+    gone = (made["api_key"], login["session_id"])
+    for nobody in (*gone, "mcp_abc123_xyz789", "x", "ä", "e30.e30.e30"):
         answer = await admin.send(INTROSPECT, {"token": nobody})
         assert (answer.status, answer.json()) == (200, {"active": False}), nobody
     await admin.refused(INTROSPECT, 400, {})

@@ -82,14 +82,6 @@ async def test_one_whose_server_is_not_stored_yet_is_left_alone(yard: Yard) -> N
     assert yard.runtime.states() == {}
 
 
-async def test_why_a_program_has_ended(yard: Yard) -> None:
-    await start(yard, Contained())
-    assert await yard.programs.ended_by(SERVER, 137) == "the program ended with code 137"
-    yard.runtime.die(NAME, out_of_memory=True)
-    assert "memory" in await yard.programs.ended_by(SERVER, 137)
-    assert await yard.programs.ended_by(SERVER, 1) == "the program ended with code 1"
-
-
 def test_what_is_said_of_a_container() -> None:
     contained = Contained("other", "allowlist", ("example.org", "*.example.org:8443"))
     assert unpack(pack(contained)) == contained

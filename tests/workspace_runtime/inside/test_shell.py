@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.workspace_runtime.inside.conftest import Tools
+from workspace_runtime.inside import ends
 from workspace_runtime.inside import shell as shell_module
 from workspace_runtime.inside.guard import Guard
 from workspace_runtime.inside.limits import used_bytes
@@ -129,6 +130,40 @@ async def test_commands_are_ended_at_the_process_limit(tools: Tools) -> None:
     used = (90, 100)
     await guard.look()
     assert (await running)["reason"] == "process limit"
+
+
+async def test_the_guard_outlives_what_it_does_not_expect(tools: Tools) -> None:
+    """Nobody else looks after what it looks after."""
+    told: list[BaseException] = []
+    looked = asyncio.Event()
+
+    def pids() -> tuple[int, int] | None:
+        if told:
+            looked.set()
+            return None
+        raise ValueError("a line that is no number")
+
+    guarding = asyncio.create_task(Guard(str(tools.path), tools.shell, 0, pids=pids, unexpected=told.append).run())
+    async with asyncio.timeout(60):
+        await looked.wait()
+    assert [str(error) for error in told] == ["a line that is no number"]
+    guarding.cancel()
+
+
+async def test_a_command_that_ended_well_was_not_ended(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Although something beside it was."""
+    kills = iter(range(100))
+    monkeypatch.setattr(ends, "out_of_memory_kills", lambda: next(kills))
+    assert "reason" not in await tools("shell_run", command="true")
+    assert (await tools("shell_run", command="exit 1"))["reason"] == ends.MEMORY
+
+
+@pytest.mark.parametrize("reason", [ends.MEMORY, ends.PROCESSES, ends.DISK])
+def test_a_reason_is_read_as_it_was_told(reason: str) -> None:
+    assert ends.reason_in(f"it said{ends.told(reason)}\n") == reason
+    assert ends.reason_in(f"{ends.told(reason)}\nand more") is None
+    assert ends.told("timeout") == "[ended: timeout]"
+    assert ends.reason_in(ends.told("timeout")) is None
 
 
 async def test_commands_that_fill_the_volume_are_ended(tools: Tools) -> None:
