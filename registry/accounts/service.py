@@ -46,6 +46,9 @@ EARLY = timedelta(seconds=30)
 FRESH_SECONDS = 1.0
 """What was read of an account is believed for so long."""
 _MOST_READ = 10_000
+_FAILED = "The account was not connected: begin again at the server's connect address."
+_ERROR = re.compile(r"[a-z_]{1,60}")
+"""An error of RFC 6749, section 4.1.2.1."""
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _VALUE = re.compile(r"[\x20-\x7e]{1,4096}")
 _RESERVED = frozenset({"host", "connection", "content-length", "transfer-encoding", "content-type", "accept", "cookie"})
@@ -271,23 +274,45 @@ class AccountService:
         Raises:
             ConnectionFailed: it is no answer to a question of ours, somebody else's, or tells of a failure.
         """
-        failed = ConnectionFailed("The account was not connected: begin again at the server's connect address.")
-        digest = self._states.digest(answer.get("state", ""))
+        row, login = await self._take(answer.get("state", ""))
+        try:
+            tokens, waiting = await self._given(principal, row, login, answer)
+        except GatehouseError as error:
+            async with self._database.transaction() as session:
+                await self._end(session, row, "failed", error.message)
+            raise
         async with self._database.transaction() as session:
-            row = await session.get(AccountConnection, digest)
-            taken = delete(AccountConnection).where(AccountConnection.state_hash == digest)
+            await self._keep(session, login, row.user_id, tokens, _Secret(scope=waiting.scope))
+            await self._end(session, row, "connected")
+            await self._audit.record(session, principal, "accounts.connect", target=("server", row.server_id))
+        return row.server_id
+
+    async def _take(self, state: str) -> tuple[AccountConnection, ServerLogin]:
+        """What a state was made for; once."""
+        digest = self._states.digest(state)
+        waits = AccountConnection.state == "waiting"
+        taken = update(AccountConnection).where(AccountConnection.state_hash == digest, waits).values(state="taken")
+        async with self._database.transaction() as session:
             won = (await session.execute(taken.returning(AccountConnection.state_hash))).first() is not None
+            row = await session.get(AccountConnection, digest)
             login = await session.get(ServerLogin, row.server_id) if row else None
         if row is None or login is None or not won or row.expires_at <= self._clock.now():
-            raise failed
+            raise ConnectionFailed(_FAILED)
+        return row, login
+
+    async def _given(
+        self, principal: Principal, row: AccountConnection, login: ServerLogin, answer: Mapping[str, str]
+    ) -> tuple[Tokens, _Waiting]:
+        """The tokens for an issuer's answer, and what was kept for it."""
         if row.user_id != principal.user_id:
-            raise failed
+            raise ConnectionFailed(_FAILED)
         named = answer.get("iss")
         if (named is not None or login.endpoints.get("names_itself")) and named != login.issuer:
             raise ConnectionFailed("The answer came from another issuer than the one that was asked.")
-        if "error" in answer or not answer.get("code"):
-            raise failed
-        waiting = msgspec.json.decode(self._sealer.open(row.sealed, f"connection/{digest}"), type=_Waiting)
+        said = answer.get("error", "")
+        if said or not answer.get("code"):
+            raise ConnectionFailed(f"The issuer says {said}. {_FAILED}" if _ERROR.fullmatch(said) else _FAILED)
+        waiting = msgspec.json.decode(self._sealer.open(row.sealed, f"connection/{row.state_hash}"), type=_Waiting)
         form = {
             "grant_type": "authorization_code",
             "code": answer["code"],
@@ -296,11 +321,13 @@ class AccountService:
         }
         tokens = await self._tokens(login, form)
         if tokens is None:
-            raise failed
-        async with self._database.transaction() as session:
-            await self._keep(session, login, row.user_id, tokens, _Secret(scope=waiting.scope))
-            await self._audit.record(session, principal, "accounts.connect", target=("server", row.server_id))
-        return row.server_id
+            raise ConnectionFailed(_FAILED)
+        return tokens, waiting
+
+    async def _end(self, session: Session, row: AccountConnection, state: str, failure: str | None = None) -> None:
+        # Nothing opens any more what was kept for the answer.
+        ended = update(AccountConnection).where(AccountConnection.state_hash == row.state_hash)
+        await session.execute(ended.values(state=state, failure=failure, sealed=""))
 
     async def leave(self, session: Session, principal: Principal, server_id: str) -> None:
         """Forget the caller's account at a server."""
