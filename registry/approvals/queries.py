@@ -6,13 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import Select, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from registry.approvals.models import OPEN, Approval, ApprovalRule
-from registry.core.db import Session, as_uuid
+from registry.core.db import Session, as_uuid, insert_into
 from registry.identity.principal import Principal
-
-_INSERT = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 async def rules(session: Session, org_id: str | None) -> Sequence[ApprovalRule]:
@@ -68,7 +65,7 @@ async def latest(session: Session, binding: str, status: str, now: datetime) -> 
 
 async def open_one(session: Session, fields: dict[str, object]) -> Approval:
     """The open approval of a binding; made of `fields` where there is none."""
-    insert = _INSERT[session.get_bind().dialect.name](Approval).values(fields)
+    insert = insert_into(session, Approval).values(fields)
     await session.execute(insert.on_conflict_do_nothing(index_elements=["binding"], index_where=OPEN))
     wanted = select(Approval).where(Approval.binding == fields["binding"], OPEN)
     return (await session.scalars(wanted)).one()

@@ -28,17 +28,16 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import bindparam, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from registry.audit.models import AuditChain
 from registry.core.clock import Clock
+from registry.core.db import insert_into
 
 LOOK_SECONDS = 60.0
 MOST_SEEN = 100
 _EXACT = 2**53
 
-_INSERT = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _ADVANCE = (
     update(AuditChain)
     .where(AuditChain.id == bindparam("of"), AuditChain.seq == bindparam("at"))
@@ -172,7 +171,7 @@ class Chain:
         begun = {"id": self.id, "kind": self.kind, "fields": self.fields, "started_at": now, "advanced_at": now}
         begun |= {"seq": 0, "head": self._first.hex(), "seen": [], "seal": ""}
         # Two transactions of this process may begin the chain at once; the second waits here for the first.
-        session.execute(_INSERT[session.get_bind().dialect.name](AuditChain).values(begun).on_conflict_do_nothing())
+        session.execute(insert_into(session, AuditChain).values(begun).on_conflict_do_nothing())
         self._looked = float("-inf")
         return session.scalars(wanted).one()
 

@@ -6,16 +6,18 @@ a `Session` as an argument and never ends its transaction. Migrations live in `r
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import structlog
 from sqlalchemy import JSON, DateTime, Dialect, MetaData, Uuid, event
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError
@@ -23,6 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.orm import Session as OrmSession
 from sqlalchemy.types import TypeDecorator
+from sqlalchemy.util import await_only
 
 from registry.core.errors import Conflict, GatehouseError, Unavailable
 from registry.core.events import Event, EventBus
@@ -33,7 +36,8 @@ Session = AsyncSession
 
 _EVENTS = "gatehouse_events"
 _READ_ONLY = "gatehouse_read_only"
-_BUSY_TIMEOUT_MS = 10_000
+_TURN = "gatehouse_turn"
+_BUSY_SECONDS = 10
 _URL_FORMS = "Use sqlite+aiosqlite:///PATH or postgresql+asyncpg://USER:PASSWORD@HOST/NAME."
 
 JSONDict = JSON().with_variant(JSONB(), "postgresql")
@@ -111,6 +115,18 @@ class UuidKey:
     id: Mapped[str] = mapped_column(Uuid(as_uuid=False), primary_key=True, default=new_id)
 
 
+def on_postgresql(session: Session | OrmSession) -> bool:
+    """Whether it is PostgreSQL rather than SQLite, for the few statements that differ."""
+    bind = session.bind
+    assert bind is not None, "sessions are made with their engine"
+    return bind.dialect.name == "postgresql"
+
+
+def insert_into(session: Session | OrmSession, record: type[Base]) -> postgresql.Insert | sqlite.Insert:
+    """The database's own INSERT, which can say what becomes of a row that is there already."""
+    return postgresql.insert(record) if on_postgresql(session) else sqlite.insert(record)
+
+
 def emit(session: Session, happened: Event) -> None:
     """Publish `happened` once the session's transaction has been committed, and not at all if it is rolled back."""
     session.info.setdefault(_EVENTS, []).append(happened)
@@ -137,17 +153,19 @@ class Database:
             raise DatabaseUrlInvalid(f"GATEHOUSE_DATABASE_URL is not a database address. {_URL_FORMS}") from None
         self._events = events
         self.engine = _create_engine(self.url)
-        self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+        self._sessions = async_sessionmaker(self.engine, sync_session_class=_Writing, expire_on_commit=False)
+        self._writing = asyncio.Lock() if self.engine.dialect.name == "sqlite" else None
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[Session]:
         """A session that is committed at the end of the block, or rolled back if the block raises."""
         async with self._sessions() as session:
             try:
-                async with session.begin():
-                    yield session
+                with _Turn(self._writing) as session.info[_TURN]:
+                    async with session.begin():
+                        yield session
             except OperationalError as error:
-                raise _unavailable(error) from error
+                raise _unavailable(error.orig) from error
             except IntegrityError as error:
                 if not _not_unique(error):
                     raise
@@ -168,8 +186,48 @@ class Database:
         await self.engine.dispose()
 
 
-def _unavailable(error: OperationalError) -> DatabaseUnavailable:
-    log.error("the database refused", error=str(error.orig))
+class _Turn:
+    """A transaction's place in the line of those who write, from its first statement to its end.
+
+    Left to SQLite, whoever waits looks again now and then, and some never find it free. This line is the process's
+    own: other processes still meet at SQLite's lock. PostgreSQL needs none.
+    """
+
+    def __init__(self, line: asyncio.Lock | None) -> None:
+        self._line = line
+        self._taken = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._line is not None and self._taken:
+            self._line.release()
+
+    def take(self) -> None:
+        if self._line is not None and not self._taken:
+            await_only(self._wait(self._line))
+
+    async def _wait(self, line: asyncio.Lock) -> None:
+        try:
+            async with asyncio.timeout(_BUSY_SECONDS):
+                self._taken = await line.acquire()
+        except TimeoutError:
+            raise _unavailable("others have been writing for longer than anybody waits") from None
+
+
+class _Writing(OrmSession):
+    """Waits for its turn before it takes a connection, so that those who wait leave the pool to those who read."""
+
+    def get_bind(self, *args: Any, **kwargs: Any) -> Any:
+        turn: _Turn | None = self.info.get(_TURN)
+        if turn is not None:
+            turn.take()
+        return super().get_bind(*args, **kwargs)
+
+
+def _unavailable(error: object) -> DatabaseUnavailable:
+    log.error("the database refused", error=str(error))
     return DatabaseUnavailable("The database cannot be used right now: try again, or see /health and the log.")
 
 
@@ -214,7 +272,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
         # FULL: what was acknowledged survives a power cut, not only a killed process.
         "synchronous=FULL",
         "foreign_keys=ON",
-        f"busy_timeout={_BUSY_TIMEOUT_MS}",
+        f"busy_timeout={_BUSY_SECONDS * 1000}",
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()

@@ -11,12 +11,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import String, delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Mapped, mapped_column
 
 from registry.core.clock import Clock
-from registry.core.db import Base, Session
+from registry.core.db import Base, Session, insert_into
 from registry.core.errors import Conflict
 from registry.core.security import Sealer
 
@@ -92,10 +91,9 @@ class IdempotencyStore:
             "sealed_body": "",
             "expires_at": now + KEPT,
         }
-        dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
         # One statement, so that of two at once the second waits and then sees the first. An expired one counts as none.
         statement = (
-            dialect.insert(IdempotencyRecord)
+            insert_into(session, IdempotencyRecord)
             .values(scope=scope, **values)
             .on_conflict_do_update(
                 index_elements=[IdempotencyRecord.scope], set_=values, where=IdempotencyRecord.expires_at <= now

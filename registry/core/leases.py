@@ -11,15 +11,12 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from sqlalchemy import String, delete, or_, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, mapped_column
 
 from registry.core.clock import Clock
-from registry.core.db import Base, Database, Session, new_id
+from registry.core.db import Base, Database, Session, insert_into, new_id
 
 SECONDS = 30.0
-
-_INSERT = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 class HeldLease(Base):
@@ -76,6 +73,6 @@ class Lease:
         )
         if (await session.execute(claim)).scalar_one_or_none() is not None:
             return True
-        first = _INSERT[session.get_bind().dialect.name](HeldLease).values(name=self.name, **values)
+        first = insert_into(session, HeldLease).values(name=self.name, **values)
         claimed = await session.execute(first.on_conflict_do_nothing().returning(HeldLease.name))
         return claimed.scalar_one_or_none() is not None

@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sqlalchemy import Select, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from registry.audit.service import AuditService
 from registry.core.clock import Clock
-from registry.core.db import Session, emit, new_id
+from registry.core.db import Session, emit, insert_into, new_id
 from registry.emergency.errors import StopInForce
 from registry.emergency.events import EmergencyResumed, EmergencyStopped
 from registry.emergency.models import IN_FORCE, EmergencyStop
@@ -23,8 +22,6 @@ MANAGE = "emergency:manage"
 READ = "mcp:health:read"
 SYSTEM = "system"
 NO_REASON = "No reason was given."
-
-_INSERT = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 class EmergencyService:
@@ -51,7 +48,7 @@ class EmergencyService:
             "begun_by_user_id": principal.user_id,
         }
         # Two who press at once must both succeed, so the database decides whose stop it is.
-        insert = _INSERT[session.get_bind().dialect.name](EmergencyStop).values(begun)
+        insert = insert_into(session, EmergencyStop).values(begun)
         await session.execute(insert.on_conflict_do_nothing(index_elements=["place"], index_where=IN_FORCE))
         found = (await session.scalars(_in_force().where(EmergencyStop.place == place))).one()
         stop = as_stop(found)

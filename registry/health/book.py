@@ -12,10 +12,9 @@ from typing import Any, Literal
 
 import msgspec
 from sqlalchemy import delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from registry.core.clock import Clock
-from registry.core.db import Session, emit, new_id
+from registry.core.db import Session, emit, insert_into, new_id
 from registry.core.events import Event
 from registry.health.course import Course, Observation, Raise, Severity, advance
 from registry.health.models import HealthAlert, HealthRollup, HealthSample
@@ -26,7 +25,6 @@ from registry.servers.events import CatalogChanged
 from registry.servers.models import Server
 from registry.servers.views import health_config_of
 
-_INSERT = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _COURSE = "course"
 US = 1_000_000
 
@@ -185,6 +183,6 @@ class HealthBook:
             "failed": int(not seen.usable),
             "counted": int(counted),
         }
-        insert = _INSERT[session.get_bind().dialect.name](HealthSample)
+        insert = insert_into(session, HealthSample)
         # Two that saw the same server at the same microsecond saw the same.
         await session.execute(insert.values(sample).on_conflict_do_nothing())

@@ -13,9 +13,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Select, case, delete, func, literal, select
-from sqlalchemy.dialects import postgresql, sqlite
 
-from registry.core.db import Session
+from registry.core.db import Session, insert_into
 from registry.health.models import HealthRollup, HealthSample
 
 Granularity = Literal["1m", "5m", "1h", "1d"]
@@ -32,8 +31,6 @@ US = 1_000_000
 
 _Rows = Select[str, int, int, int, int, float, float | None]
 """Server, beginning of the step, checks, failed, timed, sum and maximum of response times."""
-
-_INSERT = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 def microseconds(at: datetime) -> int:
@@ -134,7 +131,7 @@ async def roll_up(session: Session) -> None:
         since = newest or 0
         sums = _sums_of_samples(step, since) if finer is None else _sums_of_rollups(step, finer, since)
         rows = sums.add_columns(literal(step, literal_execute=True))
-        insert = _INSERT[session.get_bind().dialect.name](HealthRollup).from_select([*names, "step"], rows)
+        insert = insert_into(session, HealthRollup).from_select([*names, "step"], rows)
         fresh = {name: insert.excluded[name] for name in names[2:]}
         await session.execute(
             insert.on_conflict_do_update(

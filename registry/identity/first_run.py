@@ -13,7 +13,7 @@ from pathlib import Path
 from sqlalchemy import func, select, text
 
 from registry.core.clock import Clock
-from registry.core.db import Session
+from registry.core.db import Session, on_postgresql
 from registry.core.security import ApiKeys, MintedKey, Passwords, WeakSecret, kept_secret, write_private
 from registry.core.settings import DEFAULT_SECRETS
 from registry.identity.models import ApiKey, Organization, User
@@ -67,7 +67,7 @@ async def ensure_first_run(
     Raises:
         WeakSecret: a preset password or key that must not be used.
     """
-    if session.get_bind().dialect.name == "postgresql":
+    if on_postgresql(session):
         # SQLite's transactions exclude each other anyway.
         await session.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
     if await session.scalar(select(func.count()).select_from(Organization)):

@@ -11,20 +11,17 @@ import asyncio
 from collections.abc import Callable
 
 from sqlalchemy import BigInteger, Uuid, event, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.orm import Session as OrmSession
 
 from registry.core.clock import Clock
-from registry.core.db import Base, Database, emitted
+from registry.core.db import Base, Database, emitted, insert_into
 from registry.core.repeating import Repeating
 from registry.servers.events import OffersChanged
 
 POLL_SECONDS = 0.5
 READ_SECONDS = 10.0
 """Longest that one reading may take."""
-
-_INSERT = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 class OffersVersion(Base):
@@ -83,7 +80,7 @@ def _count(session: OrmSession) -> None:
         return
     session.flush()
     for org_id in changed:
-        first = _INSERT[session.get_bind().dialect.name](OffersVersion).values(org_id=org_id, version=1)
+        first = insert_into(session, OffersVersion).values(org_id=org_id, version=1)
         session.execute(
             first.on_conflict_do_update(
                 index_elements=[OffersVersion.org_id], set_={"version": OffersVersion.version + 1}

@@ -11,16 +11,13 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from registry.core.clock import Clock
-from registry.core.db import Database, Session, new_id
+from registry.core.db import Database, Session, insert_into, new_id
 from registry.sessions.models import StoredSession
 from registry.sessions.patch import Fields, Patch
 
 PURGE_SECONDS = 600.0
-
-_INSERT = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 class StoredSessions:
@@ -72,7 +69,7 @@ class StoredSessions:
         new: list[dict[str, Any]] = [
             {"key": key, "fields": {}, "writer": self._writer, "changed_at": now, "expires_at": now} for key in keys
         ]
-        insert = _INSERT[session.get_bind().dialect.name](StoredSession)
+        insert = insert_into(session, StoredSession)
         await session.execute(insert.on_conflict_do_nothing(), new)
         rows = select(StoredSession).where(StoredSession.key.in_(keys)).order_by(StoredSession.key).with_for_update()
         return {row.key: row for row in await session.scalars(rows)}

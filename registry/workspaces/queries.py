@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from sqlalchemy import Select, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
-from registry.core.db import Session, as_uuid
+from registry.core.db import Session, as_uuid, insert_into
 from registry.identity.models import Organization, User
 from registry.identity.permissions import OTHERS
 from registry.identity.principal import Principal
@@ -19,7 +18,6 @@ from registry.workspaces.names import server_id_of
 
 _MAX_ID = 2**31 - 1
 _HOUR_US = 3600 * 1_000_000
-_INSERT = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 def visible(principal: Principal) -> Select[Workspace]:
@@ -141,7 +139,7 @@ async def add_usage(
     session: Session, workspace_id: int, hour: datetime, seconds: float, cpu_seconds: float, byte_seconds: float
 ) -> None:
     """Add to what a workspace used in an hour."""
-    first = _INSERT[session.get_bind().dialect.name](WorkspaceUsage).values(
+    first = insert_into(session, WorkspaceUsage).values(
         workspace_id=workspace_id, hour=hour, seconds=seconds, cpu_seconds=cpu_seconds, memory_byte_seconds=byte_seconds
     )
     table = WorkspaceUsage
