@@ -38,6 +38,9 @@ class SetLogin(OneServer):
     issuer: str | None = Field(None, max_length=500, description="Found out when left out.")
     client_id: str | None = Field(None, max_length=2000, description="The gateway registers itself when left out.")
     client_secret: str | None = Field(None, max_length=2000)
+    private_key: str | None = Field(
+        None, max_length=20_000, description="PEM; in the place of a secret, at an issuer that knows its public half."
+    )
     scope: str = Field("", max_length=2000)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -39,6 +40,9 @@ def set_login(
     secret_variable: Annotated[
         str | None, typer.Option(metavar="NAME", help="Variable of this shell with the client's secret.")
     ] = None,
+    key_file: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Private key (PEM) in the place of a secret.")
+    ] = None,
     scope: Annotated[str, typer.Option(help="Asked for, separated by spaces.")] = "",
     as_json: AsJson = False,
 ) -> None:
@@ -49,6 +53,8 @@ def set_login(
         if not os.environ.get(secret_variable):
             raise UsageWrong(f"The variable {secret_variable} is not set.")
         body["client_secret"] = os.environ[secret_variable]
+    if key_file is not None:
+        body["private_key"] = key_file.read_text()
     _show(_at(server, lambda client, path: client.rest("PUT", f"{path}/login", body)), as_json=as_json)
 
 

@@ -13,7 +13,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 from urllib.parse import urlencode
@@ -21,7 +21,7 @@ from urllib.parse import urlencode
 import msgspec
 from sqlalchemy import delete, select, update
 
-from registry.accounts import challenge
+from registry.accounts import assertion, challenge
 from registry.accounts.errors import AccountInvalid, AccountMissing, ConnectionFailed, IssuerRefused, LoginNotFound
 from registry.accounts.finding import Finder
 from registry.accounts.issuer import IssuerClient, Tokens
@@ -56,13 +56,19 @@ _RESERVED = frozenset({"host", "connection", "content-length", "transfer-encodin
 
 @dataclass(frozen=True, slots=True)
 class LoginSettings:
-    """What an administrator says of a server's login; what is left out of an OAuth login is found out."""
+    """What an administrator says of a server's login; what is left out of an OAuth login is found out.
+
+    Args:
+        private_key: PEM; proves who the gateway is in the place of `client_secret`, at an issuer that knows its
+            public half.
+    """
 
     kind: Kind
     issuer: str | None = None
     client_id: str | None = None
-    client_secret: str | None = None
+    client_secret: str | None = field(default=None, repr=False)
     scope: str = ""
+    private_key: str | None = field(default=None, repr=False)
 
 
 class _Secret(msgspec.Struct):
@@ -138,14 +144,23 @@ class AccountService:
 
         Raises:
             NotFound, Forbidden: no such server, or no permission to change it.
+            AccountInvalid: a private key that is none, or that is not all that its client needs.
             IssuerRefused: the issuer is not one that can be used.
         """
         async with self._database.reading() as session:
             server = await self._changeable(session, principal, server_id)
+        key = wanted.private_key
+        if key is not None:
+            assertion.algorithm_of(key)
+            if wanted.kind == "static" or wanted.client_secret is not None or not wanted.client_id:
+                raise AccountInvalid("A private key goes with a client_id, and with no secret.", field="private_key")
         login = ServerLogin(server_id=server.id, kind=wanted.kind, scope=wanted.scope, endpoints={}, issuer="")
         login.client_id, secret = wanted.client_id or "", wanted.client_secret
         if wanted.kind != "static":
             secret = await self._finder.fill(login, server, wanted.issuer, secret, redirect_uri)
+        if key is not None:
+            login.endpoints["token_endpoint_auth_method"] = assertion.METHOD
+            secret = key
         return await self._save(principal, login, secret)
 
     async def _save(self, principal: Principal, login: ServerLogin, secret: str | None) -> ServerLogin:
@@ -484,6 +499,9 @@ class AccountService:
         sealed = login.sealed_secret
         secret = self._sealer.open(sealed, f"login/{login.server_id}/{login.issuer}").decode() if sealed else None
         form["resource"] = login.endpoints["resource"]
+        if secret is not None and login.endpoints.get("token_endpoint_auth_method") == assertion.METHOD:
+            form |= assertion.proof(secret, login.client_id, login.issuer, self._clock.now())
+            secret = None
         return await self._issuers.tokens(login.endpoints, login.client_id, secret, form)
 
     async def _keep(

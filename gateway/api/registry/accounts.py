@@ -31,6 +31,7 @@ class LoginBody(BaseModel):
     issuer: Annotated[str, Field(max_length=500)] | None = None
     client_id: Annotated[str, Field(max_length=2000)] | None = None
     client_secret: Annotated[str, Field(max_length=2000)] | None = None
+    private_key: Annotated[str, Field(max_length=20_000)] | None = None
     scope: Annotated[str, Field(max_length=2000)] = ""
 
 
