@@ -156,11 +156,15 @@ CLIENT_UNSCORED: dict[str, tuple[str, ...]] = {
 }
 
 _SKILLS = "the skills extension (SEP-2640) is of hosts that read skills: the gateway passes its resources on unread"
+_NO_SKILLS = (
+    "neither the fixture's SDK nor the gateway has the methods of the skills extension (SEP-2640): undeclared, "
+)
+_NO_SKILLS += "each check is skipped"
 NOT_DRIVEN: dict[str, dict[str, str]] = {
     "server": {
-        "sep-2640-skills-directory": "the SDK, on which the fixture stands, has no resources/directory/read",
-        "sep-2640-skills-enumeration": "the SDK, on which the fixture stands, has no resources/directory/read",
-        "sep-2640-skills-manifest": "the SDK, on which the fixture stands, has no resources/directory/read",
+        "sep-2640-skills-directory": _NO_SKILLS,
+        "sep-2640-skills-enumeration": _NO_SKILLS,
+        "sep-2640-skills-manifest": _NO_SKILLS,
     },
     "client": {
         **AUTH_NOT_BUILT,
