@@ -36,6 +36,11 @@ def parser() -> argparse.ArgumentParser:
         "--seconds", type=float, help="length of every measured window (default: each scenario's own, 2 or 3)"
     )
     p.add_argument(
+        "--side-by-side",
+        action="store_true",
+        help="start every target once and let their windows take turns: for ratios on a machine whose speed drifts",
+    )
+    p.add_argument(
         "--json",
         type=Path,
         default=HERE / "results" / "latest.json",
@@ -65,8 +70,11 @@ def _run(options: argparse.Namespace) -> int:
     upstream = Upstream(programs["upstream"], cores.load, run_dir)
     try:
         runner = Runner(programs["loadgen"], upstream, cores, run_dir)
-        for number in range(1, options.rounds + 1):
-            records += runner.round(kinds, chosen, number)
+        if options.side_by_side:
+            records = runner.side_by_side(kinds, chosen, options.rounds)
+        else:
+            for number in range(1, options.rounds + 1):
+                records += runner.round(kinds, chosen, number)
     finally:
         upstream.stop()
     notes = _notes(cores)

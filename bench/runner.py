@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -45,12 +47,28 @@ class Runner:
             return [Behind(f"up{k}", port, tools, k) for k in range(upstreams)]
         return [Behind("up0", port, upstreams * tools)]
 
-    def _one_start(
-        self, kind: type[Target], shape: tuple[int, int], scenarios: list[Scenario], number: int
-    ) -> list[Record]:
-        mark: Record = {"target": kind.name, "round": number}
+    def side_by_side(self, kinds: list[type[Target]], scenarios: list[Scenario], rounds: int) -> list[Record]:
+        """Every target is started once and stays; their windows take turns, so that a drift of the machine meets all.
+
+        What the idle ones take is seen as taken by others. Raises BenchError for scenarios that need different starts.
+        """
+        if len({_needs_start(scenario) for scenario in scenarios}) != 1:
+            raise BenchError("these scenarios stand before different upstreams: name those that share them")
+        records: list[Record] = []
+        with ExitStack() as stack:
+            running = [stack.enter_context(self._running(kind, scenarios[0].shape)) for kind in kinds]
+            for number in range(1, rounds + 1):
+                for scenario in scenarios:
+                    for target, names, _ in running if number % 2 else reversed(running):
+                        say(f"round {number}: {target.name}")
+                        record = self._one_scenario(target, scenario, names)
+                        records.append({"target": target.name, "round": number, **record})
+        return records
+
+    @contextmanager
+    def _running(self, kind: type[Target], shape: tuple[int, int]) -> Iterator[tuple[Target, list[str], float]]:
+        """The target once it answers, the names of its tools and the seconds that its start took."""
         target = kind(self._cores, self._dir)
-        say(f"round {number}: {kind.name}")
         try:
             target.fresh_directory()
             behind = self._behind(kind, shape)
@@ -58,19 +76,28 @@ class Runner:
             began = time.monotonic()
             target.start()
             names = target.wait_ready(expected_tools(behind))
-            label = "start-{}x{}".format(*shape) if shape[1] else "start"
-            start: Record = {**mark, "scenario": label, "cold_start_s": time.monotonic() - began}
-            time.sleep(SETTLE)
-            if target.process:
-                start["idle_pss_mib"] = machine.pss_mib(target.process.pid)
-            return [start, *({**mark, **self._one_scenario(target, scenario, names)} for scenario in scenarios)]
+            yield target, names, time.monotonic() - began
+        finally:
+            target.stop()
+
+    def _one_start(
+        self, kind: type[Target], shape: tuple[int, int], scenarios: list[Scenario], number: int
+    ) -> list[Record]:
+        mark: Record = {"target": kind.name, "round": number}
+        say(f"round {number}: {kind.name}")
+        try:
+            with self._running(kind, shape) as (target, names, seconds):
+                label = "start-{}x{}".format(*shape) if shape[1] else "start"
+                start: Record = {**mark, "scenario": label, "cold_start_s": seconds}
+                time.sleep(SETTLE)
+                if target.process:
+                    start["idle_pss_mib"] = machine.pss_mib(target.process.pid)
+                return [start, *({**mark, **self._one_scenario(target, scenario, names)} for scenario in scenarios)]
         except MissingProgram:
             raise
         except (BenchError, OSError) as error:
             say(f"  {kind.name} failed: {error}")
             return [{**mark, "scenario": scenario.name, "error": str(error)} for scenario in scenarios]
-        finally:
-            target.stop()
 
     def _one_scenario(self, target: Target, scenario: Scenario, names: list[str]) -> Record:
         pid = target.process.pid if target.process else None

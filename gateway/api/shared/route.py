@@ -6,7 +6,7 @@ by `requires(…)`, and neither commit nor roll back.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
@@ -16,6 +16,7 @@ from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import compile_path
 
 from gateway.api.shared import idempotency, strict_json
 from gateway.api.shared.client import ClientAddress
@@ -48,6 +49,30 @@ class StrictRequest(Request):
         if not hasattr(self, "_parsed"):
             self._parsed = strict_json.parse(await self.body())
         return self._parsed
+
+
+class DeferredRoute(APIRoute):
+    """A route whose handler is analysed when it is first asked for, not when the gateway starts.
+
+    Until then it has what a request is matched by. The analysis of all of them is a third of a second.
+    """
+
+    def __init__(
+        self, path: str, endpoint: Callable[..., Any], *, methods: Iterable[str] | None = None, **how: Any
+    ) -> None:
+        self.path, self.endpoint = path, endpoint
+        self.methods = {method.upper() for method in methods or ("GET",)}
+        self.path_regex, self.path_format, self.param_convertors = compile_path(path)
+        self._how = how
+
+    def __getattr__(self, name: str) -> Any:
+        """What is not there yet, the analysis makes. Two threads may both do it, to the same end."""
+        how = self.__dict__.get("_how")
+        if how is None:
+            raise AttributeError(name)
+        super().__init__(self.path, self.endpoint, methods=self.methods, **how)
+        self._how = None
+        return getattr(self, name)
 
 
 @dataclass(frozen=True)
@@ -85,7 +110,7 @@ class Front:
         marks: dict[str, Any] = {WORDS: words, PLAIN_429: plain_429}
         given = {name: value for name, value in marks.items() if value is not None}
 
-        class Route(APIRoute):
+        class Route(DeferredRoute):
             def get_route_handler(self) -> Handler:
                 return front.guarded(super().get_route_handler(), self, limit, given)
 

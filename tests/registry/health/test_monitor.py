@@ -325,16 +325,18 @@ async def test_in_maintenance_nobody_is_told_and_uptime_does_not_suffer(watch: W
 
 
 async def test_low_uptime_is_told_once_it_means_something(watch: Watch) -> None:
-    server_id = await watch.register("notes", alert_thresholds={"uptime_percentage": 90})
+    every = 5 * INTERVAL
+    config = {"check_interval_seconds": every, "alert_thresholds": {"uptime_percentage": 90}}
+    server_id = await watch.register("notes", **config)
     monitor = watch.monitor()
     await monitor.tick()
-    for minute in range(180):
-        (watch.checker.down.add if minute < 30 else watch.checker.down.discard)(server_id)
-        await watch.round(monitor)
+    for number in range(36):
+        (watch.checker.down.add if number < 6 else watch.checker.down.discard)(server_id)
+        await watch.round(monitor, every)
     assert (LOW_UPTIME, True) in await watch.alerts()
     assert [notice for notice in await watch.alerts() if notice[0] == LOW_UPTIME] == [(LOW_UPTIME, True)]
-    for _ in range(300):
-        await watch.round(monitor)
+    for _ in range(60):
+        await watch.round(monitor, every)
     assert (LOW_UPTIME, False) in await watch.alerts()
 
 
