@@ -54,7 +54,7 @@ def set_login(
             raise UsageWrong(f"The variable {secret_variable} is not set.")
         body["client_secret"] = os.environ[secret_variable]
     if key_file is not None:
-        body["private_key"] = key_file.read_text()
+        body["private_key"] = key_file.read_text(errors="replace")
     _show(_at(server, lambda client, path: client.rest("PUT", f"{path}/login", body)), as_json=as_json)
 
 

@@ -14,6 +14,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from gateway.cli import connect
 from gateway.cli.client import GatewayClient
@@ -110,12 +112,12 @@ async def test_there_is_nothing_to_connect_where_nobody_connects_accounts(gatewa
 
 
 @asynccontextmanager
-async def connecting(gateway: Running, tmp_path: Path, *words: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`gatehouse accounts connect`, as a process of its own; ended with the block."""
+async def command(gateway: Running, tmp_path: Path, *words: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`gatehouse …`, as a process of its own; ended with the block."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GATEHOUSE_")}
     environment |= {"GATEHOUSE_URL": gateway.url, "GATEHOUSE_DATA_DIR": str(tmp_path / "data")}
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gateway", "accounts", "connect", "guarded", *words),
+        *(sys.executable, "-m", "gateway", *words),
         env=environment | {"PYTHONPATH": str(CHECKOUT)},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
@@ -140,7 +142,7 @@ async def test_the_command_says_where_to_go_and_waits_for_the_outcome(
     async with guarded() as server, browser(gateway.url) as person:
         server_id = await registered(gateway, server, kind="authorization_code")
         await person.sign_in(*admin_of(tmp_path / "data"))
-        async with connecting(gateway, tmp_path) as process:
+        async with command(gateway, tmp_path, "accounts", "connect", "guarded") as process:
             assert process.stdout is not None
             assert process.stderr is not None
             url = (await process.stdout.readline()).decode().strip()
@@ -152,6 +154,21 @@ async def test_the_command_says_where_to_go_and_waits_for_the_outcome(
             out, err = await process.communicate()
             assert process.returncode == code, err
             assert last in (out + err).decode()
+
+
+async def test_the_command_reads_a_private_key_from_its_file(gateway: Running, tmp_path: Path) -> None:
+    key = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "key.pem").write_bytes(key)
+    async with guarded() as server:
+        made = await gateway.register("Guarded", base_url=server.url)
+        words = ["logins", "set", "guarded", "client_credentials", "--client-id", "here", "--key-file"]
+        async with command(gateway, tmp_path, *words, str(tmp_path / "key.pem")) as process:
+            out, err = await process.communicate()
+        assert process.returncode == 0, err
+        assert b"kind: client_credentials" in out
+        assert b"PRIVATE" not in out + err
+        await gateway.rest("POST", f"/v1/mcp/servers/{made['id']}/capabilities/discover")
+        assert "client_assertion" in server.forms[0]
 
 
 @pytest.mark.parametrize(("terminal", "yes", "opened"), [(True, True, 1), (True, False, 0), (False, True, 0)])
