@@ -103,19 +103,24 @@ class Child:
             raise ProgramFailed(f"{self._name} is gone ({error})") from None
 
     async def stop(self) -> None:
-        """End it as the specification asks: close its stdin, then SIGTERM, then SIGKILL, to its whole group."""
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        for sign in (None, signal.SIGTERM, signal.SIGKILL):
-            if sign is not None:
-                self._signal(sign)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._process.wait(), TERMINATE_SECONDS)
-                break
-        # Its own children may have outlived it.
-        self._signal(signal.SIGKILL)
+        """End it as the specification asks: close its stdin, then SIGTERM, then SIGKILL, to its whole group.
+
+        Whoever is cancelled while waiting for that leaves nothing behind either: then it is killed at once.
+        """
+        try:
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+            for sign in (None, signal.SIGTERM, signal.SIGKILL):
+                if sign is not None:
+                    self._signal(sign)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._process.wait(), TERMINATE_SECONDS)
+                    break
+        finally:
+            # Its own children may have outlived it.
+            self._signal(signal.SIGKILL)
+            shutil.rmtree(self._home, ignore_errors=True)
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        shutil.rmtree(self._home, ignore_errors=True)
 
     def _signal(self, sign: signal.Signals) -> None:
         with suppress(ProcessLookupError, PermissionError):

@@ -78,11 +78,13 @@ class ContainedProgram:
             raise ProgramFailed(f"{self._connection.slug} is gone ({error.message})") from None
 
     async def stop(self) -> None:
-        if self._execution is not None:
-            self._execution.write_eof()
-            # What attends it inside waits, asks and forces; this is for one that does not come to an end with it.
-            await asyncio.wait([self._living], timeout=4 * TERMINATE_SECONDS)
-        self._living.cancel()
+        try:
+            if self._execution is not None:
+                self._execution.write_eof()
+                # What attends it inside waits, asks and forces; this is for one that does not come to an end with it.
+                await asyncio.wait([self._living], timeout=4 * TERMINATE_SECONDS)
+        finally:
+            self._living.cancel()
         await asyncio.gather(self._living, return_exceptions=True)
 
     async def _live(self) -> None:
