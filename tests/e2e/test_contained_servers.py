@@ -29,7 +29,8 @@ def gateway(image: dict[str, str], docker_engine: DockerEngine, data_dir: Path) 
         assert made.cli("workspaces", "build-image").code == 0
         yield made
         ours = docker_engine.run("ps", "--all", "--quiet", "--filter", f"label=gatehouse.gateway={gateway_of(made)}")
-        docker_engine.run("rm", "--force", "--volumes", *ours.split())
+        if ours:
+            docker_engine.run("rm", "--force", "--volumes", *ours.split())
 
 
 def add(gateway: RunningGateway, name: str, *options: str) -> None:
