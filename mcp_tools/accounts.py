@@ -1,6 +1,6 @@
 """Tools for accounts at servers: how a server is signed in to (`logins_…`), and one's own account (`accounts_…`).
 
-Connecting an account needs a browser: `logins_get` says where.
+Connecting an account needs a person with a browser: `accounts_connect` says where, `accounts_get` what became of it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from mcp_tools.tool import Arguments, Tool
 from registry.accounts.models import ServerLogin
 from registry.accounts.service import AccountService, Kind, LoginSettings
+from registry.accounts.standing import AccountsView, AccountView, Standings
 from registry.core.db import Database
 from registry.identity.principal import Principal
 from registry.servers.service import ServerService
@@ -24,6 +25,11 @@ class OneServer(Arguments):
     server: str = Field(description="Id or slug of the server.")
 
 
+class ListAccounts(Arguments):
+    limit: int = Field(50, ge=1, le=1000)
+    offset: int = Field(0, ge=0, le=1_000_000_000)
+
+
 class SetLogin(OneServer):
     kind: Kind = Field(
         description="client_credentials: the gateway's own OAuth account. authorization_code: each person connects "
@@ -32,6 +38,9 @@ class SetLogin(OneServer):
     issuer: str | None = Field(None, max_length=500, description="Found out when left out.")
     client_id: str | None = Field(None, max_length=2000, description="The gateway registers itself when left out.")
     client_secret: str | None = Field(None, max_length=2000)
+    private_key: str | None = Field(
+        None, max_length=20_000, description="PEM; in the place of a secret, at an issuer that knows its public half."
+    )
     scope: str = Field("", max_length=2000)
 
 
@@ -59,15 +68,32 @@ class Done(BaseModel):
 
 
 class AccountTools:
-    """Args: redirect_uri: where the issuers of servers send people back to."""
+    """Args:
+    origin: the gateway's own address.
+    callback: its path to which the issuers of servers send people back.
+    """
 
-    def __init__(self, database: Database, servers: ServerService, accounts: AccountService, redirect_uri: str) -> None:
+    def __init__(
+        self,
+        database: Database,
+        servers: ServerService,
+        accounts: AccountService,
+        standings: Standings,
+        *,
+        origin: str,
+        callback: str,
+    ) -> None:
         self._database = database
         self._servers = servers
         self._accounts = accounts
-        self._redirect_uri = redirect_uri
+        self._standings = standings
+        self._origin = origin
+        self._redirect_uri = origin + callback
 
     def tools(self) -> list[Tool[Any]]:
+        return [*self._of_logins(), *self._of_accounts()]
+
+    def _of_logins(self) -> list[Tool[Any]]:
         return [
             Tool(
                 "logins_get",
@@ -95,6 +121,38 @@ class AccountTools:
                 OneServer,
                 self._clear,
                 destructive=True,
+            ),
+        ]
+
+    def _of_accounts(self) -> list[Tool[Any]]:
+        return [
+            Tool(
+                "accounts_list",
+                "List one's accounts",
+                "List the servers that are signed in to, and whether one's own account at each is connected.",
+                READ,
+                ListAccounts,
+                self._list,
+                read_only=True,
+            ),
+            Tool(
+                "accounts_get",
+                "Show an account",
+                "Show whether one's own account at a server is connected, and what became of the latest attempt to "
+                "connect it.",
+                READ,
+                OneServer,
+                self._stand,
+                read_only=True,
+            ),
+            Tool(
+                "accounts_connect",
+                "Connect an account",
+                "Say where a person connects their account at a server. Show them the address in `connect`: they open "
+                "it in a browser, and accounts_get tells the outcome.",
+                READ,
+                OneServer,
+                self._connect,
             ),
             Tool(
                 "accounts_set",
@@ -138,6 +196,22 @@ class AccountTools:
         async with self._database.transaction() as session:
             await self._accounts.clear(session, principal, server_id)
         return Done(server_id=server_id)
+
+    async def _list(self, principal: Principal, wanted: ListAccounts) -> AccountsView:
+        async with self._database.reading() as session:
+            return await self._standings.list(
+                session, principal, self._origin, limit=wanted.limit, offset=wanted.offset
+            )
+
+    async def _stand(self, principal: Principal, wanted: OneServer) -> AccountView:
+        server_id = await self._id(principal, wanted.server)
+        async with self._database.reading() as session:
+            return await self._standings.get(session, principal, server_id, self._origin)
+
+    async def _connect(self, principal: Principal, wanted: OneServer) -> AccountView:
+        server_id = await self._id(principal, wanted.server)
+        async with self._database.transaction() as session:
+            return await self._standings.ask(session, principal, server_id, self._origin)
 
     async def _bring(self, principal: Principal, wanted: BringAccount) -> Done:
         server_id = await self._id(principal, wanted.server)

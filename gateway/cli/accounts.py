@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from gateway.cli.client import GatewayClient, run
+from gateway.cli.connect import offer_to_open, wait_for_account
 from gateway.cli.data import object_in
 from gateway.cli.errors import UsageWrong
-from gateway.cli.output import AsJson, one_line, show, show_json
+from gateway.cli.output import AsJson, note, one_line, show, show_json, show_table
 from gateway.cli.servers import SERVERS, find
+from registry.core.clock import SystemClock
+
+ACCOUNTS = "/v1/mcp/accounts"
 
 logins = typer.Typer(no_args_is_help=True, help="Say with whose account requests go to a server.")
 accounts = typer.Typer(no_args_is_help=True, help="Bring, connect and forget your own accounts at servers.")
@@ -35,6 +40,9 @@ def set_login(
     secret_variable: Annotated[
         str | None, typer.Option(metavar="NAME", help="Variable of this shell with the client's secret.")
     ] = None,
+    key_file: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Private key (PEM) in the place of a secret.")
+    ] = None,
     scope: Annotated[str, typer.Option(help="Asked for, separated by spaces.")] = "",
     as_json: AsJson = False,
 ) -> None:
@@ -45,6 +53,8 @@ def set_login(
         if not os.environ.get(secret_variable):
             raise UsageWrong(f"The variable {secret_variable} is not set.")
         body["client_secret"] = os.environ[secret_variable]
+    if key_file is not None:
+        body["private_key"] = key_file.read_text()
     _show(_at(server, lambda client, path: client.rest("PUT", f"{path}/login", body)), as_json=as_json)
 
 
@@ -75,14 +85,55 @@ def bring_account(
     show("Brought.")
 
 
+@accounts.command("list")
+def list_accounts(as_json: AsJson = False) -> None:
+    """List the servers that are signed in to, and whether your account is connected."""
+    found = run(lambda client: client.pages(ACCOUNTS, "accounts"))
+    if as_json:
+        show_json({"accounts": found})
+        return
+    rows = (
+        [*(str(row.get(name) or "") for name in ("server", "kind", "issuer")), "yes" if row.get("connected") else "no"]
+        for row in found
+    )
+    show_table(("server", "kind", "issuer", "connected"), rows)
+
+
+@accounts.command("show")
+def show_account(server: Server, as_json: AsJson = False) -> None:
+    """Show how you stand with a server, and what became of your latest attempt to connect."""
+    _show(_at(server, lambda client, path: client.rest("GET", f"{path}/account")), as_json=as_json)
+
+
 @accounts.command("connect")
-def connect_account(server: Server) -> None:
-    """Print where to connect your account in a browser."""
+def connect_account(
+    server: Server,
+    wait: Annotated[bool, typer.Option(help="Wait for the outcome, or only say where to go.")] = True,
+    seconds: Annotated[float, typer.Option(min=1, max=600, help="How long to wait.")] = 300,
+    as_json: AsJson = False,
+) -> None:
+    """Connect your account at a server: says what to open in a browser, and waits for the outcome."""
 
-    async def work(client: GatewayClient, path: str) -> str:
-        return f"{client.address.url}{path}/connect"
+    async def work(client: GatewayClient, path: str) -> dict[str, Any]:
+        asked = object_in(await client.rest("POST", f"{path}/account/connect"))
+        url = str(asked.get("connect"))
+        if not wait:
+            if not as_json:
+                show(url)
+            return asked
+        if as_json:
+            note(f"Open in a browser: {url}")
+        else:
+            show(url)
+        offer_to_open(url)
+        note(f"Waiting up to {seconds:g} s for your account to be connected.")
+        return await wait_for_account(client, f"{path}/account", asked, seconds, SystemClock())
 
-    show(str(_at(server, work)))
+    account = _at(server, work)
+    if as_json:
+        show_json(account)
+    elif wait:
+        show("Connected.")
 
 
 @accounts.command("remove")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from registry.access.service import AccessService
 from registry.accounts.issuer import IssuerClient
 from registry.accounts.service import AccountService
+from registry.accounts.standing import Standings
 from registry.approvals.service import ApprovalService
 from registry.audit.log import AuditLog, Changes
 from registry.audit.service import AuditService
@@ -80,6 +81,7 @@ class Services:
     oidc: OidcService | None
     external: ExternalTokens
     accounts: AccountService
+    standings: Standings
     teams: TeamService
     access: AccessService
 
@@ -128,6 +130,7 @@ class Services:
             oauth=_oauth(ground, audit),
             oidc=_oidc(ground, people),
             accounts=AccountService(database, clock, audit, servers, IssuerClient(ground.egress.client), master),
+            standings=Standings(clock, audit, servers),
             external=ExternalTokens(database, people, [_trusted(ground, entry) for entry in settings.jwt_issuers]),
             teams=TeamService(clock, audit),
             access=AccessService(clock, audit),

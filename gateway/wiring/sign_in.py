@@ -47,7 +47,7 @@ def sign_in_routers(ground: Ground, services: Services, front: Front) -> Sequenc
     )
     return [
         oidc_api.router(front, services.identity, services.oidc, browsers, origin),
-        accounts_api.router(front, services.accounts, origin),
+        accounts_api.router(front, services.accounts, services.standings, origin),
         accounts_api.connect_router(front, services.accounts, browsers, origin),
         pages.router(),
         Authorize(database, services.oauth, browsers, origin).router(),

@@ -59,5 +59,12 @@ def own_tools(ground: Ground, services: Services, path: DataPath, workspaces: Wo
         *OrganizationTools(database, services.organizations).tools(),
         *UserTools(database, services.directory).tools(),
         *SignInTools(database, services.stays, services.oauth).tools(),
-        *AccountTools(database, services.servers, services.accounts, ground.url + CALLBACK_PATH).tools(),
+        *AccountTools(
+            database,
+            services.servers,
+            services.accounts,
+            services.standings,
+            origin=ground.url,
+            callback=CALLBACK_PATH,
+        ).tools(),
     ]

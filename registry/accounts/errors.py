@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from registry.core.errors import Forbidden, GatehouseError, Invalid, NotFound
+from registry.core.errors import Conflict, Forbidden, GatehouseError, Invalid, NotFound
 
 
 class AccountMissing(Forbidden):
@@ -13,6 +13,10 @@ class AccountMissing(Forbidden):
 
 class AccountInvalid(Invalid):
     """Settings or headers that cannot be used."""
+
+
+class NothingToConnect(Conflict):
+    """The server's login is of a kind by which nobody connects an account, or the caller is no person."""
 
 
 class LoginNotFound(NotFound):

@@ -48,7 +48,10 @@ class ServerAccount(UuidKey, Base):
 
 
 class AccountConnection(Base):
-    """A person who was sent to a server's issuer and has not come back."""
+    """A person who was sent to a server's issuer, and what became of that.
+
+    `state` is `waiting`, `taken` (the answer is being looked into: it serves once), `connected` or `failed`.
+    """
 
     __tablename__ = "account_connections"
 
@@ -57,4 +60,6 @@ class AccountConnection(Base):
     user_id: Mapped[str] = mapped_column(Uuid(as_uuid=False), ForeignKey("users.id"))
     sealed: Mapped[str] = mapped_column(Text)
     """PKCE verifier and redirect address."""
+    state: Mapped[str] = mapped_column(String(12), default="waiting", server_default="waiting")
+    failure: Mapped[str | None] = mapped_column(Text)
     expires_at: Mapped[datetime]

@@ -13,7 +13,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 from urllib.parse import urlencode
@@ -21,7 +21,7 @@ from urllib.parse import urlencode
 import msgspec
 from sqlalchemy import delete, select, update
 
-from registry.accounts import challenge
+from registry.accounts import assertion, challenge
 from registry.accounts.errors import AccountInvalid, AccountMissing, ConnectionFailed, IssuerRefused, LoginNotFound
 from registry.accounts.finding import Finder
 from registry.accounts.issuer import IssuerClient, Tokens
@@ -46,6 +46,9 @@ EARLY = timedelta(seconds=30)
 FRESH_SECONDS = 1.0
 """What was read of an account is believed for so long."""
 _MOST_READ = 10_000
+_FAILED = "The account was not connected: begin again at the server's connect address."
+_ERROR = re.compile(r"[a-z_]{1,60}")
+"""An error of RFC 6749, section 4.1.2.1."""
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _VALUE = re.compile(r"[\x20-\x7e]{1,4096}")
 _RESERVED = frozenset({"host", "connection", "content-length", "transfer-encoding", "content-type", "accept", "cookie"})
@@ -53,13 +56,19 @@ _RESERVED = frozenset({"host", "connection", "content-length", "transfer-encodin
 
 @dataclass(frozen=True, slots=True)
 class LoginSettings:
-    """What an administrator says of a server's login; what is left out of an OAuth login is found out."""
+    """What an administrator says of a server's login; what is left out of an OAuth login is found out.
+
+    Args:
+        private_key: PEM; proves who the gateway is in the place of `client_secret`, at an issuer that knows its
+            public half.
+    """
 
     kind: Kind
     issuer: str | None = None
     client_id: str | None = None
-    client_secret: str | None = None
+    client_secret: str | None = field(default=None, repr=False)
     scope: str = ""
+    private_key: str | None = field(default=None, repr=False)
 
 
 class _Secret(msgspec.Struct):
@@ -135,14 +144,23 @@ class AccountService:
 
         Raises:
             NotFound, Forbidden: no such server, or no permission to change it.
+            AccountInvalid: a private key that is none, or that is not all that its client needs.
             IssuerRefused: the issuer is not one that can be used.
         """
         async with self._database.reading() as session:
             server = await self._changeable(session, principal, server_id)
+        key = wanted.private_key
+        if key is not None:
+            assertion.algorithm_of(key)
+            if wanted.kind == "static" or wanted.client_secret is not None or not wanted.client_id:
+                raise AccountInvalid("A private key goes with a client_id, and with no secret.", field="private_key")
         login = ServerLogin(server_id=server.id, kind=wanted.kind, scope=wanted.scope, endpoints={}, issuer="")
         login.client_id, secret = wanted.client_id or "", wanted.client_secret
         if wanted.kind != "static":
             secret = await self._finder.fill(login, server, wanted.issuer, secret, redirect_uri)
+        if key is not None:
+            login.endpoints["token_endpoint_auth_method"] = assertion.METHOD
+            secret = key
         return await self._save(principal, login, secret)
 
     async def _save(self, principal: Principal, login: ServerLogin, secret: str | None) -> ServerLogin:
@@ -271,23 +289,45 @@ class AccountService:
         Raises:
             ConnectionFailed: it is no answer to a question of ours, somebody else's, or tells of a failure.
         """
-        failed = ConnectionFailed("The account was not connected: begin again at the server's connect address.")
-        digest = self._states.digest(answer.get("state", ""))
+        row, login = await self._take(answer.get("state", ""))
+        try:
+            tokens, waiting = await self._given(principal, row, login, answer)
+        except GatehouseError as error:
+            async with self._database.transaction() as session:
+                await self._end(session, row, "failed", error.message)
+            raise
         async with self._database.transaction() as session:
-            row = await session.get(AccountConnection, digest)
-            taken = delete(AccountConnection).where(AccountConnection.state_hash == digest)
+            await self._keep(session, login, row.user_id, tokens, _Secret(scope=waiting.scope))
+            await self._end(session, row, "connected")
+            await self._audit.record(session, principal, "accounts.connect", target=("server", row.server_id))
+        return row.server_id
+
+    async def _take(self, state: str) -> tuple[AccountConnection, ServerLogin]:
+        """What a state was made for; once."""
+        digest = self._states.digest(state)
+        waits = AccountConnection.state == "waiting"
+        taken = update(AccountConnection).where(AccountConnection.state_hash == digest, waits).values(state="taken")
+        async with self._database.transaction() as session:
             won = (await session.execute(taken.returning(AccountConnection.state_hash))).first() is not None
+            row = await session.get(AccountConnection, digest)
             login = await session.get(ServerLogin, row.server_id) if row else None
         if row is None or login is None or not won or row.expires_at <= self._clock.now():
-            raise failed
+            raise ConnectionFailed(_FAILED)
+        return row, login
+
+    async def _given(
+        self, principal: Principal, row: AccountConnection, login: ServerLogin, answer: Mapping[str, str]
+    ) -> tuple[Tokens, _Waiting]:
+        """The tokens for an issuer's answer, and what was kept for it."""
         if row.user_id != principal.user_id:
-            raise failed
+            raise ConnectionFailed(_FAILED)
         named = answer.get("iss")
         if (named is not None or login.endpoints.get("names_itself")) and named != login.issuer:
             raise ConnectionFailed("The answer came from another issuer than the one that was asked.")
-        if "error" in answer or not answer.get("code"):
-            raise failed
-        waiting = msgspec.json.decode(self._sealer.open(row.sealed, f"connection/{digest}"), type=_Waiting)
+        said = answer.get("error", "")
+        if said or not answer.get("code"):
+            raise ConnectionFailed(f"The issuer says {said}. {_FAILED}" if _ERROR.fullmatch(said) else _FAILED)
+        waiting = msgspec.json.decode(self._sealer.open(row.sealed, f"connection/{row.state_hash}"), type=_Waiting)
         form = {
             "grant_type": "authorization_code",
             "code": answer["code"],
@@ -296,11 +336,13 @@ class AccountService:
         }
         tokens = await self._tokens(login, form)
         if tokens is None:
-            raise failed
-        async with self._database.transaction() as session:
-            await self._keep(session, login, row.user_id, tokens, _Secret(scope=waiting.scope))
-            await self._audit.record(session, principal, "accounts.connect", target=("server", row.server_id))
-        return row.server_id
+            raise ConnectionFailed(_FAILED)
+        return tokens, waiting
+
+    async def _end(self, session: Session, row: AccountConnection, state: str, failure: str | None = None) -> None:
+        # Nothing opens any more what was kept for the answer.
+        ended = update(AccountConnection).where(AccountConnection.state_hash == row.state_hash)
+        await session.execute(ended.values(state=state, failure=failure, sealed=""))
 
     async def leave(self, session: Session, principal: Principal, server_id: str) -> None:
         """Forget the caller's account at a server."""
@@ -457,6 +499,9 @@ class AccountService:
         sealed = login.sealed_secret
         secret = self._sealer.open(sealed, f"login/{login.server_id}/{login.issuer}").decode() if sealed else None
         form["resource"] = login.endpoints["resource"]
+        if secret is not None and login.endpoints.get("token_endpoint_auth_method") == assertion.METHOD:
+            form |= assertion.proof(secret, login.client_id, login.issuer, self._clock.now())
+            secret = None
         return await self._issuers.tokens(login.endpoints, login.client_id, secret, form)
 
     async def _keep(

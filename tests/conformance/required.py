@@ -138,20 +138,59 @@ AUTH: dict[str, tuple[str, ...]] = {
 """Client scenarios of authorization."""
 
 AUTH_UNSCORED: dict[str, tuple[str, ...]] = {
-    LEGACY: ("auth/client-credentials-basic",),
-    MODERN: ("auth/client-credentials-basic",),
+    LEGACY: ("auth/client-credentials-basic", "auth/client-credentials-jwt"),
+    MODERN: ("auth/client-credentials-basic", "auth/client-credentials-jwt"),
 }
 
 AUTH_NOT_BUILT: dict[str, str] = {
-    "auth/client-credentials-jwt": "the gateway authenticates with a secret, not with a key of its own",
     "auth/enterprise-managed-authorization": "the gateway does not exchange people's identity tokens",
     "auth/dpop": "the gateway shows bearer tokens only",
     "auth/dpop-nonce": "the gateway shows bearer tokens only",
     "auth/wif-jwt-bearer": "the gateway has no identity of a workload to show",
 }
-"""Extensions that are not scored, and why they are not run."""
+"""Extensions of authorization that are not scored, and why they are not run."""
 
 CLIENT_UNSCORED: dict[str, tuple[str, ...]] = {
     LEGACY: ("json-schema-2020-12-preservation",),
     MODERN: ("json-schema-2020-12-preservation",),
 }
+
+_SKILLS = "the skills extension (SEP-2640) is of hosts that read skills: the gateway passes its resources on unread"
+_NO_SKILLS = (
+    "neither the fixture's SDK nor the gateway has the methods of the skills extension (SEP-2640): undeclared, "
+)
+_NO_SKILLS += "each check is skipped"
+NOT_DRIVEN: dict[str, dict[str, str]] = {
+    "server": {
+        "sep-2640-skills-directory": _NO_SKILLS,
+        "sep-2640-skills-enumeration": _NO_SKILLS,
+        "sep-2640-skills-manifest": _NO_SKILLS,
+    },
+    "client": {
+        **AUTH_NOT_BUILT,
+        "auth/2025-03-26-oauth-endpoint-fallback": "an issuer without metadata does not say that it has PKCE, and is "
+        "refused, as later revisions demand",
+        "sep-2640-client-no-prefetch": _SKILLS,
+        "sep-2640-client-verify-digest": _SKILLS,
+        "sep-2640-client-verify-size": _SKILLS,
+        "sep-2640-client-verify-frontmatter": _SKILLS,
+    },
+    "authorization server": {},
+}
+"""What no revision scores and nothing here runs, and why."""
+
+AUTH_OLDEST = ("auth/2025-03-26-oauth-metadata-backcompat",)
+"""Of a revision that the suite scores no more: its servers issue their tokens themselves."""
+
+AUTHORIZATION_SERVER = ("authorization-server-metadata-endpoint", "authorization-code-grant")
+"""Of no revision: the gateway is the authorization server."""
+
+
+def driven(side: str) -> list[str]:
+    """Every scenario that is run, each once."""
+    if side == "authorization server":
+        return [*AUTHORIZATION_SERVER]
+    client = [CLIENT, AUTH, CLIENT_UNSCORED, AUTH_UNSCORED]
+    for_each = [SERVER, SERVER_UNSCORED] if side == "server" else client
+    names = {name for table in for_each for scenarios in table.values() for name in scenarios}
+    return [*sorted(names), *(AUTH_OLDEST if side == "client" else ())]

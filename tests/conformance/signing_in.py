@@ -30,7 +30,13 @@ PATIENCE = 8
 """How often the person does what the gateway asks: more often than a client may let itself be sent."""
 DOCUMENT = "https://conformance-test.local/client-metadata.json"
 """The client id that the suite expects of a client that has a document of its own."""
-GIVEN = ("client_id", "client_secret", "issuer")
+GIVEN = {
+    "client_id": "client_id",
+    "client_secret": "client_secret",
+    "private_key_pem": "private_key",
+    "issuer": "issuer",
+}
+"""What the suite may hand out, and what it is called here."""
 
 
 class GaveUp(Exception):
@@ -40,7 +46,7 @@ class GaveUp(Exception):
 def login_of(scenario: str, context: dict[str, Any]) -> dict[str, Any]:
     """What an administrator says of the server's login: what the suite hands out, and nothing else."""
     kind = "client_credentials" if scenario.startswith("auth/client-credentials") else "authorization_code"
-    known = {name: context[name] for name in GIVEN if name in context}
+    known = {ours: context[theirs] for theirs, ours in GIVEN.items() if theirs in context}
     return {"kind": kind, **({"client_id": DOCUMENT} if scenario == "auth/basic-cimd" else {}), **known}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,9 @@ RUN_SECONDS = 150
 SCENARIO_MILLISECONDS = 60_000
 """A bound for machines under load; most take a second or two."""
 
-_FOLDER = re.compile(r"(?:server-)?(?P<name>.+)-\d{4}-\d\d-\d\dT[\d-]+Z")
+_HEADING = re.compile(r"(.+) scenarios \(")
+_LISTED = re.compile(r"  - (\S+) \[")
+_FOLDER = re.compile(r"(?:authorization-server-|server-)?(?P<name>.+)-\d{4}-\d\d-\d\dT[\d-]+Z")
 BAD = ("FAILURE", "WARNING")
 """A warning is a SHOULD that was not done; it needs a reason as a failure does."""
 
@@ -73,6 +75,18 @@ class Suite:
         document = yaml.safe_load((self.package.directory / "requirements" / f"{revision}.yaml").read_text())
         return [each["scenario"] for each in document["not_scored"] if each["leg"] == side]
 
+    async def scenarios(self) -> dict[str, list[str]]:
+        """Every scenario of the program, by what it tests: a "server", "client" or "authorization server"."""
+        code, said = await self._run("list")
+        assert code == 0, said
+        found: dict[str, list[str]] = {}
+        for line in said.splitlines():
+            if heading := _HEADING.match(line):
+                found[heading[1].lower()] = []
+            elif name := _LISTED.match(line):
+                found[next(reversed(found))].append(name[1])
+        return found
+
     async def server(self, url: str, revision: str) -> Results:
         """Test the server at `url` with everything that the revision requires, and what it only reports."""
         output = self._output(f"server-{revision}")
@@ -92,10 +106,39 @@ class Suite:
             checks.append(Check("client-exit", "FAILURE", said[-2000:]))
         return checks
 
+    async def authorization(
+        self, url: str, client_id: str, resource: str, port: int, visit: Callable[[str], Awaitable[None]]
+    ) -> Results:
+        """Test the authorization server at `url` with everything there is for one.
+
+        Args:
+            client_id: of a client without a secret, which is sent back to `/callback` on this port of the loopback.
+            resource: what the token is for.
+            visit: is the person who is sent to an address of the server's, and comes back.
+        """
+        output = self._output("authorization")
+        about = ("--client-id", client_id, "--resource", resource, "--port", str(port), "-o", str(output))
+
+        async def read(lines: asyncio.StreamReader) -> bytes:
+            said = b""
+            async for line in lines:
+                said += line
+                if line.startswith(url.encode()):
+                    await visit(line.decode().strip())
+            return said
+
+        await self._run("authorization", "--url", url, *about, read=read)
+        return _read(output)
+
     def _output(self, name: str) -> Path:
         return self.directory / f"{name}-{len(list(self.directory.iterdir()))}"
 
-    async def _run(self, *arguments: str, env: Mapping[str, str] | None = None) -> tuple[int, str]:
+    async def _run(
+        self,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        read: Callable[[asyncio.StreamReader], Awaitable[bytes]] = asyncio.StreamReader.read,
+    ) -> tuple[int, str]:
         process = await asyncio.create_subprocess_exec(
             *self.package.command(),
             *arguments,
@@ -106,7 +149,9 @@ class Suite:
         )
         try:
             async with asyncio.timeout(RUN_SECONDS):
-                said, _ = await process.communicate()
+                assert process.stdout is not None
+                said = await read(process.stdout)
+                await process.wait()
         except BaseException:
             process.kill()
             await process.wait()

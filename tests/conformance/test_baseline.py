@@ -4,7 +4,18 @@ import pytest
 
 from tests.conformance import test_era_pairs
 from tests.conformance.baseline import complaints, passed, tables
-from tests.conformance.required import AUTH, CLIENT, CLIENT_UNSCORED, LEGACY, MODERN, SERVER, SERVER_UNSCORED
+from tests.conformance.required import (
+    AUTH,
+    AUTH_UNSCORED,
+    CLIENT,
+    CLIENT_UNSCORED,
+    LEGACY,
+    MODERN,
+    NOT_DRIVEN,
+    SERVER,
+    SERVER_UNSCORED,
+    driven,
+)
 from tests.conformance.suite import Check, Suite
 
 GOOD, FAILED, WARNED = Check("a", "SUCCESS", ""), Check("b", "FAILURE", "no"), Check("c", "WARNING", "hm")
@@ -17,6 +28,19 @@ def test_the_table_is_what_the_suite_requires(suite: Suite, revision: str, serve
     assert set(SERVER_UNSCORED[revision]) == set(suite.unscored(revision, "server"))
     assert {*CLIENT[revision], *AUTH[revision]} == set(suite.requirements(revision, "client"))
     assert len(CLIENT[revision]) + len(AUTH[revision]) == clients
+
+
+async def test_every_scenario_of_the_suite_is_run_or_has_a_reason(suite: Suite) -> None:
+    known = await suite.scenarios()
+    assert known.keys() == NOT_DRIVEN.keys()
+    for side, names in known.items():
+        # Once and no more: what is run needs no reason, and what has one is not run.
+        assert sorted([*driven(side), *NOT_DRIVEN[side]]) == sorted(names), side
+    assert all(len(reason) > 20 for reasons in NOT_DRIVEN.values() for reason in reasons.values())
+    for revision in SERVER:
+        assert not set(SERVER[revision]) & set(SERVER_UNSCORED[revision])
+        scored = {*CLIENT[revision], *AUTH[revision]}
+        assert not scored & {*CLIENT_UNSCORED[revision], *AUTH_UNSCORED[revision]}
 
 
 def test_the_tables_of_the_baseline_are_of_runs_that_are_made() -> None:

@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.baseline import baseline, complaints, passed
-from tests.conformance.required import AUTH, AUTH_NOT_BUILT, AUTH_UNSCORED, CLIENT, CLIENT_UNSCORED
+from tests.conformance.required import AUTH, AUTH_NOT_BUILT, AUTH_OLDEST, AUTH_UNSCORED, CLIENT, CLIENT_UNSCORED
 from tests.conformance.signing_in import answering
 from tests.conformance.suite import Check, Results, Suite
 from tests.support.components.machine import CHECKOUT
 from tests.support.gateway import RunningGateway
 
+OLDEST = "2025-03-26"
 AT_ONCE = 3
 """Most of a scenario is the start of two programs."""
 
@@ -76,6 +77,16 @@ async def test_the_gateway_passes_as_an_oauth_client(
     said = complaints(results, names, baseline(f"{revision} authorization"))
     assert not said, "\n".join(said)
     assert passed(results, AUTH[revision]) == len(AUTH[revision])
+
+
+async def test_the_gateway_signs_in_where_a_server_of_the_oldest_revision_issues_its_tokens(
+    suite: Suite, unlimited: RunningGateway, tmp_path: Path
+) -> None:
+    command = (sys.executable, "-I", str(Path(__file__).with_name("knock.py")), str(tmp_path / "s"))
+    async with answering(unlimited, tmp_path / "s"):
+        results = await run_all(suite, command, OLDEST, AUTH_OLDEST, {})
+    said = complaints(results, AUTH_OLDEST, {})
+    assert not said, "\n".join(said)
 
 
 def test_what_is_not_run_has_a_reason(suite: Suite) -> None:

@@ -119,7 +119,7 @@ def test_a_server_from_registering_to_removal(terminal: Terminal, upstream: str)
     changed = terminal.json("servers", "update", "gone", "--description", "soon", "--environment", "staging")
     assert (changed["description"], changed["environment"], changed["name"]) == ("soon", "staging", "gone")
     assert "Say what to change" in terminal.run("servers", "update", "gone", code=2).stderr
-    assert terminal.run("accounts", "connect", "gone").stdout.endswith(f"/v1/mcp/servers/{changed['id']}/connect\n")
+    assert "no login" in terminal.run("accounts", "connect", "gone", code=1).stderr
     removed = terminal.run("servers", "remove", "gone")
     job = removed.stderr.partition("job ")[2].partition(":")[0]
     assert "servers.cleanup" in terminal.run("jobs", "show", job).stdout

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -19,6 +19,7 @@ from registry.accounts.finding import CLIENT_PATH
 from registry.accounts.issuer import about_us
 from registry.accounts.models import ServerLogin
 from registry.accounts.service import AccountService, Kind, LoginSettings
+from registry.accounts.standing import AccountsView, AccountView, Standings
 from registry.core.errors import GatehouseError
 
 CALLBACK_PATH = "/v1/mcp/connect/callback"
@@ -30,6 +31,7 @@ class LoginBody(BaseModel):
     issuer: Annotated[str, Field(max_length=500)] | None = None
     client_id: Annotated[str, Field(max_length=2000)] | None = None
     client_secret: Annotated[str, Field(max_length=2000)] | None = None
+    private_key: Annotated[str, Field(max_length=20_000)] | None = None
     scope: Annotated[str, Field(max_length=2000)] = ""
 
 
@@ -48,7 +50,7 @@ class LoginAnswer(BaseModel):
     connected: bool
 
 
-def router(front: Front, accounts: AccountService, origin: Origin) -> APIRouter:
+def router(front: Front, accounts: AccountService, standings: Standings, origin: Origin) -> APIRouter:
     api = front.router(tags=["MCP servers"])
 
     @api.put(f"{_ONE}/login")
@@ -65,6 +67,25 @@ def router(front: Front, accounts: AccountService, origin: Origin) -> APIRouter:
     @api.delete(f"{_ONE}/login", status_code=204)
     async def remove_server_login(server_id: str, session: Session, caller: Caller) -> None:
         await accounts.clear(session, caller, server_id)
+
+    @api.get("/v1/mcp/accounts")
+    async def list_accounts(
+        session: Session,
+        request: Request,
+        caller: Caller,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+        offset: Annotated[int, Query(ge=0, le=1_000_000_000)] = 0,
+    ) -> AccountsView:
+        return await standings.list(session, caller, origin.of(request.scope), limit=limit, offset=offset)
+
+    @api.get(f"{_ONE}/account")
+    async def get_account(server_id: str, session: Session, request: Request, caller: Caller) -> AccountView:
+        return await standings.get(session, caller, server_id, origin.of(request.scope))
+
+    @api.post(f"{_ONE}/account/connect")
+    async def connect_account(server_id: str, session: Session, request: Request, caller: Caller) -> AccountView:
+        """Where the caller connects an account, in a browser; `GET …/account` tells what becomes of it."""
+        return await standings.ask(session, caller, server_id, origin.of(request.scope))
 
     @api.put(f"{_ONE}/account", status_code=204)
     async def set_account(server_id: str, body: AccountBody, session: Session, caller: Caller) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from sqlalchemy import update
 
 from registry.accounts.finding import CLIENT_PATH
@@ -144,6 +146,32 @@ async def test_two_people_bring_headers_and_each_sees_only_their_own(gateway: Ru
         wal = tmp.with_name("gatehouse.db-wal")
         stored = text + (wal.read_bytes() if wal.exists() else b"")
         assert ada.encode() not in stored
+
+
+async def test_a_private_key_stands_in_the_place_of_a_secret(gateway: Running) -> None:
+    key = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    async with guarded() as server:
+        made = await gateway.register("Guarded", base_url=server.url)
+        path = f"/v1/mcp/servers/{made['id']}/login"
+        login = {"kind": "client_credentials", "issuer": server.url.removesuffix("/mcp"), "client_id": "here"}
+        for wrong in ({"client_id": None}, {"client_secret": "whisper"}, {"kind": "static"}, {"private_key": "none"}):
+            status, said = await gateway.rest("PUT", path, login | {"private_key": key} | wrong)
+            assert (status, "private_key" in str(said)) == (422, True), wrong
+            assert key not in str(said)
+        status, said = await gateway.rest("PUT", path, login | {"private_key": key})
+        assert (status, "PRIVATE" in str(said)) == (200, False)
+        await call(gateway, "guarded__who")
+        await gateway.rest("POST", f"/v1/mcp/servers/{made['id']}/capabilities/discover")
+        shown = server.forms[0]
+        assert (shown["client_id"], shown["grant_type"], "client_secret" in shown) == (
+            "here",
+            "client_credentials",
+            False,
+        )
+        assert "PRIVATE" not in str(server.forms)
+        stored = gateway.application.ground.settings.data_dir / "gatehouse.db"
+        written = b"".join(each.read_bytes() for each in stored.parent.glob("gatehouse.db*"))
+        assert key.splitlines()[1].encode() not in written
 
 
 async def test_a_token_that_was_revoked_is_renewed_and_the_call_repeated(gateway: Running) -> None:

@@ -105,6 +105,7 @@ HEALTH = (
 )  # fmt: skip
 ORGANIZATION, USER, LOGIN = "/v1/organizations/{org}", "/api/v1/users/{member}", "/v1/mcp/servers/{vault}/login"
 VAULT = {"server": "{vault}"}
+PORTAL = {"server": "{portal}"}
 BROUGHT = {"headers": {"X-Account": "brought"}}
 STATIC = {"kind": "static"}
 NOT_YOURS = "Not authorized to access this resource"
@@ -137,6 +138,11 @@ PEOPLE = (
               before=("PUT", LOGIN, STATIC)),
     Operation("logins_set", ("PUT", LOGIN), ("logins", "set", "{vault}", "static"), "mcp:servers:update",
               "logins.set", STATIC, {**VAULT, **STATIC}, SEES),
+    Operation("accounts_list", ("GET", "/v1/mcp/accounts"), ("accounts", "list"), "mcp:servers:read"),
+    Operation("accounts_get", ("GET", "/v1/mcp/servers/{portal}/account"), ("accounts", "show", "{portal}"),
+              "mcp:servers:read", arguments=PORTAL),
+    Operation("accounts_connect", ("POST", "/v1/mcp/servers/{portal}/account/connect"),
+              ("accounts", "connect", "{portal}", "--no-wait"), "mcp:servers:read", "accounts.ask", arguments=PORTAL),
     Operation("accounts_set", ("PUT", "/v1/mcp/servers/{vault}/account"),
               ("accounts", "set", "{vault}", "--header", "X-Account=HOME"), "mcp:servers:read", "accounts.set",
               BROUGHT, {**VAULT, **BROUGHT}, before=("PUT", LOGIN, STATIC), as_json=False),

@@ -9,9 +9,10 @@ import sys
 import threading
 import uuid
 from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import pytest
 
@@ -47,15 +48,18 @@ _STORED = {
 """How what a placeholder stands for is written."""
 
 
-class Upstream:
-    """An echo server in a thread of its own, for tests that wait for processes."""
+T = TypeVar("T")
 
-    def __init__(self) -> None:
+
+class InThread(Generic[T]):
+    """What serves in a loop, in a thread of its own, for tests that wait for processes."""
+
+    def __init__(self, made: AbstractAsyncContextManager[T]) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
-        self._made = echo(tools=[tool("say"), tool("pay")])
+        self._made = made
 
-    def __enter__(self) -> Echo:
+    def __enter__(self) -> T:
         self._thread.start()
         return asyncio.run_coroutine_threadsafe(self._made.__aenter__(), self._loop).result(10)
 
@@ -64,6 +68,13 @@ class Upstream:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
+
+
+class Upstream(InThread[Echo]):
+    """An echo server."""
+
+    def __init__(self) -> None:
+        super().__init__(echo(tools=[tool("say"), tool("pay")]))
 
 
 @dataclass(frozen=True)
@@ -139,6 +150,8 @@ class Scene:
             names["vault"] = scene.made(
                 "/v1/mcp/servers", {"name": f"vault-{number}", "base_url": "http://127.0.0.1:9"}
             )
+        if "{portal}" in text:
+            names["portal"] = scene._portal(number)
         if "{session}" in text:
             names["session"] = scene._signed_in()
         for name, (path, body) in _MADE.items():
@@ -152,6 +165,16 @@ class Scene:
         with sqlite3.connect(self.gateway.data_dir / "gatehouse.db", timeout=30) as database:
             database.execute(statement, {"id": identifier.hex})
         return str(identifier)
+
+    def _portal(self, number: int) -> str:
+        """The id of a server at which people connect accounts; nobody asks its issuer."""
+        made = self.made("/v1/mcp/servers", {"name": f"portal-{number}", "base_url": "http://127.0.0.1:9"})
+        statement = """INSERT INTO server_logins (server_id, kind, issuer, client_id, scope, endpoints, updated_at)
+            SELECT id, 'authorization_code', 'http://127.0.0.1:9', 'here', '', '{}', created_at FROM servers
+            WHERE id = :id"""
+        with sqlite3.connect(self.gateway.data_dir / "gatehouse.db", timeout=30) as database:
+            database.execute(statement, {"id": uuid.UUID(made).hex})
+        return made
 
     def _signed_in(self) -> str:
         first = self.gateway.first_run()

@@ -27,6 +27,7 @@ TOOLS = (
 ROUTES = re.compile(
     r"/api/v1/(budget|emergency|users)\b|/v1/(approvals|usage|audit|teams|access|notifications|jobs|organizations)\b"
     r"|/pins\b|/price$|/why$|^/v1/mcp/servers/[^/]*/(health|login|account)\b|^/v1/auth/(sessions|grants)\b"
+    r"|^/v1/mcp/accounts\b"
 )
 COMMANDS = {
     *("access", "teams", "why", "budget", "emergency", "pins", "approvals", "usage", "audit", "health", "channels"),
@@ -34,8 +35,6 @@ COMMANDS = {
 }
 OTHERS = {"health_get"}
 """Tools with no operation of their own: this one puts together what `/health` and the list of servers tell."""
-BROWSERS = {("accounts", "connect")}
-"""Commands that ask the gateway nothing: this one says what to open in a browser."""
 
 
 def _by_rest(at: Scene, operation: Operation, key: str) -> bool:
@@ -129,7 +128,7 @@ def _nameless(path: str) -> str:
 def test_every_command_is_in_the_list() -> None:
     top: Any = typer.main.get_command(app)
     found = {words for name in COMMANDS for words in _leaves(top.commands[name], (name,))}
-    for words in found - BROWSERS:
+    for words in found:
         assert any(operation.command[: len(words)] == words for operation in OPERATIONS), words
 
 

@@ -334,12 +334,21 @@ async def test_a_cancellation_of_nothing_is_ignored(stage: Stage, params: dict[s
 @requirement("cancel.too-late")
 async def test_a_cancellation_that_comes_too_late_does_no_harm(stage: Stage) -> None:
     caller = await stage.client("legacy")
-    for number in range(5):
-        call = caller.begin("tools/call", {"name": "old__echo"}, number)
-        told = caller.speaker.notify("notifications/cancelled", {"requestId": number})
-        assert (await told.done()).status == 202
-        await asyncio.wait_for(call.done(), 30)
-    assert (await caller.ask("ping"))["result"] == {}
+    call = caller.begin("tools/call", {"name": "old__echo"}, 1)
+    assert "result" in answer_of(await call.done())
+    calls, given_up = stage.old.calls, stage.old.given_up
+    under_way = caller.begin("tools/call", {"name": "old__hang"}, 2)
+    await stage.old.until(lambda: stage.old.calls > calls)
+    # Of a request that has its answer: nothing else is ended by it, nor what has the id afterwards.
+    told = caller.speaker.notify("notifications/cancelled", {"requestId": 1})
+    assert (await told.done()).status == 202
+    again = caller.begin("tools/call", {"name": "old__echo"}, 1)
+    assert "result" in answer_of(await again.done())
+    assert stage.old.given_up == given_up
+    told = caller.speaker.notify("notifications/cancelled", {"requestId": 2})
+    assert (await told.done()).status == 202
+    await asyncio.wait_for(under_way.done(), 30)
+    await stage.old.until(lambda: stage.old.given_up > given_up)
 
 
 # -- streams of a session
