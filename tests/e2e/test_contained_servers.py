@@ -29,24 +29,30 @@ def gateway(image: dict[str, str], docker_engine: DockerEngine, data_dir: Path) 
         assert made.cli("workspaces", "build-image").code == 0
         yield made
         ours = docker_engine.run("ps", "--all", "--quiet", "--filter", f"label=gatehouse.gateway={gateway_of(made)}")
-        docker_engine.run("rm", "--force", "--volumes", *ours.split())
+        if ours:
+            docker_engine.run("rm", "--force", "--volumes", *ours.split())
 
 
 def add(gateway: RunningGateway, name: str, *options: str) -> None:
     added = gateway.cli("servers", "add", name, "--container", *options, "--", *PROGRAM)
     assert added.code == 0, added.both
+    (server,) = [one["id"] for one in gateway.rest("GET", "/v1/mcp/servers").json()["servers"] if one["slug"] == name]
+    looked = f"/v1/mcp/servers/{server}/capabilities/discover"
     # Registering waits for a few seconds only, which a busy machine may take to make the container.
-    until(lambda: gateway.cli("servers", "refresh", name), lambda read: read.out.startswith("4 tools"))
+    until(lambda: gateway.rest("POST", looked).json(), lambda found: len(found["capabilities"]["tools"]) == 4)
 
 
-def call(gateway: RunningGateway, tool: str) -> tuple[int, str]:
-    ran = gateway.cli("call", tool)
-    return ran.code, ran.both
+def call(gateway: RunningGateway, tool: str) -> tuple[bool, str]:
+    """Whether it went well, and what it said."""
+    answer = gateway.rest("POST", f"/v1/tools/{tool}", {})
+    if answer.status != 200 or answer.json().get("isError"):
+        return False, answer.text
+    return True, answer.json()["content"][0]["text"]
 
 
 def where(gateway: RunningGateway, server: str) -> dict[str, Any]:
-    code, said = call(gateway, f"{server}__where")
-    assert code == 0, said
+    good, said = call(gateway, f"{server}__where")
+    assert good, said
     found: dict[str, Any] = json.loads(said)
     return found
 
@@ -68,19 +74,19 @@ def test_a_server_runs_in_a_container_and_is_started_again(gateway: RunningGatew
     assert first == {"uid": 10001, "rights": "0" * 16, "interfaces": ["lo"], "kept": False, "secret": "s3cret"}
     shown = json.loads(gateway.cli("servers", "show", "boxed", "--json").out)
     assert shown["container"] == {"image": None, "network": "none", "allowed_hosts": []}
-    code, said = call(gateway, "boxed__leave")
-    assert (code != 0, "code 3" in said, "had enough" in said) == (True, True, True), said
+    good, said = call(gateway, "boxed__leave")
+    assert (good, "code 3" in said, "had enough" in said) == (False, True, True), said
     # It starts again in the same container, where its files are.
-    again = until(lambda: gateway.cli("call", "boxed__where"), lambda ran: ran.code == 0)
-    assert json.loads(again.out)["kept"] is True
+    _, again = until(lambda: call(gateway, "boxed__where"), lambda told: told[0])
+    assert json.loads(again)["kept"] is True
 
 
 def test_what_it_takes_too_much_of_is_told_and_costs_others_nothing(gateway: RunningGateway) -> None:
     for name in ("hungry", "neighbour"):
         add(gateway, name)
-    code, said = call(gateway, "hungry__hog")
-    assert (code != 0, "Out of memory" in said) == (True, True), said
-    code, said = call(gateway, "neighbour__fork")
+    good, said = call(gateway, "hungry__hog")
+    assert (good, "Out of memory" in said) == (False, True), said
+    _, said = call(gateway, "neighbour__fork")
     # It may still say that there are no more, before it is ended for it.
     assert "stopped" in said or "Too many processes" in said, said
     assert where(gateway, "boxed")["uid"] == 10001

@@ -233,33 +233,31 @@ async def collect(lines: Any) -> list[Any]:
     return [line async for line in lines]
 
 
-# -- commands that are attended
+# -- commands that are tied to their callers
 
 STUBBORN = "trap '' TERM; cat >/dev/null; echo still here; while :; do sleep 0.1; done"
+DEAF = "echo deaf; while :; do sleep 0.1; done"
 
 
-async def test_an_attended_command_is_ended_when_its_input_has_ended(bench: Bench) -> None:
+async def test_a_tied_command_is_ended_when_its_input_has_ended(bench: Bench) -> None:
+    """All at once, as each of those that do not end by themselves is waited for."""
     container = await bench.start()
-    async with asyncio.timeout(60), bench.runtime.exec(container.id, ["cat"], tied=True) as gentle:
-        gentle.write(b"in" * 100_000)
-        gentle.write_eof()
-        said = b"".join([output.data async for output in gentle])
-        assert (said, await gentle.exit_code()) == (b"in" * 100_000, 0)
-    async with asyncio.timeout(60), bench.runtime.exec(container.id, ["sh", "-c", STUBBORN], tied=True) as stubborn:
-        stubborn.write_eof()
-        assert b"".join([output.data async for output in stubborn]) == b"still here\n"
-        assert await stubborn.exit_code() == 137
-    async with asyncio.timeout(60), bench.runtime.exec(container.id, ["no-such-program"], tied=True) as missing:
-        said = b"".join([output.data async for output in missing])
-        assert b"no-such-program could not be started" in said
-        assert await missing.exit_code() == 127
 
+    async def tied(given: bytes, *command: str) -> tuple[str, int]:
+        async with bench.runtime.exec(container.id, command, tied=True) as running:
+            running.write(given)
+            running.write_eof()
+            said = b"".join([output.data async for output in running])
+            return said.decode(), await running.exit_code()
 
-async def test_an_attended_command_that_does_not_read_ends_too(bench: Bench) -> None:
-    container = await bench.start()
-    words = ["sh", "-c", "echo deaf; while :; do sleep 0.1; done"]
-    async with asyncio.timeout(60), bench.runtime.exec(container.id, words, tied=True) as deaf:
-        deaf.write(b"x" * 1_000_000)
-        deaf.write_eof()
-        assert b"".join([output.data async for output in deaf]) == b"deaf\n"
-        assert await deaf.exit_code() == 143
+    async with asyncio.timeout(60):
+        gentle, stubborn, deaf, missing = await asyncio.gather(
+            tied(b"in" * 100_000, "cat"),
+            tied(b"", "sh", "-c", STUBBORN),
+            tied(b"x" * 1_000_000, "sh", "-c", DEAF),
+            tied(b"", "no-such-program"),
+        )
+    assert gentle == ("in" * 100_000, 0)
+    assert stubborn == ("still here\n", 137)
+    assert deaf == ("deaf\n", 143)
+    assert missing == ("no-such-program could not be started: No such file or directory\n", 127)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-import threading
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,15 @@ from workspace_runtime.inside.beneath import Beneath
 from workspace_runtime.inside.failure import ToolFailure
 
 SECRET = b"outside"
-SWAPS = 10_000
+ROUNDS = 5_000
+"""So often a read must have gone well, and so often it must have been refused, while folder and link change places."""
+_SWAP = """
+import ctypes, os, sys
+one, other = map(os.fsencode, sys.argv[1:])
+exchange = 2
+while ctypes.CDLL(None).renameat2(-100, one, -100, other, exchange) == 0:
+    pass
+"""
 
 
 @pytest.fixture(params=[True, False], ids=["openat2", "walk"])
@@ -97,31 +106,26 @@ def test_a_named_pipe_and_a_folder_are_no_files(beneath: Beneath) -> None:
 
 
 def test_links_that_change_under_way_let_no_outside_byte_through(beneath: Beneath, tmp_path: Path) -> None:
-    """A folder is swapped for a link to the outside and back, thousands of times, while files are read and written."""
-    inner, outer = f"{beneath.path}/swap", str(tmp_path / "work-evil")
-    os.mkdir(f"{beneath.path}/real")
-    Path(f"{beneath.path}/real/secret").write_bytes(b"inside")
-    os.symlink("real", inner)
-    stop = threading.Event()
-
-    def swap() -> None:
-        for number in range(SWAPS):
-            os.symlink(outer if number % 2 else "real", f"{inner}.new")
-            os.rename(f"{inner}.new", inner)
-        stop.set()
-
-    swapping = threading.Thread(target=swap)
-    swapping.start()
-    seen: set[bytes] = set()
-    while not stop.is_set():
+    """A folder changes places with a link to the outside, again and again, while files are read and written."""
+    inner, link, outer = f"{beneath.path}/swap", f"{beneath.path}/link", str(tmp_path / "work-evil")
+    os.mkdir(inner)
+    Path(f"{inner}/secret").write_bytes(b"inside")
+    os.symlink(outer, link)
+    good = refused = 0
+    # Another process: threads of one take turns, and meet far less often.
+    with subprocess.Popen([sys.executable, "-I", "-S", "-c", _SWAP, inner, link]) as swapping:
         try:
-            seen.add(read(beneath, "swap/secret"))
-            with beneath.parent("swap/made") as (folder, name):
-                os.close(os.open(name, os.O_CREAT | os.O_WRONLY, dir_fd=folder))
-        except (ToolFailure, OSError):
-            continue
-    swapping.join()
-    assert SECRET not in seen
+            while good < ROUNDS or refused < ROUNDS:
+                assert swapping.poll() is None
+                try:
+                    assert read(beneath, "swap/secret") == b"inside"
+                    with beneath.parent("swap/made") as (folder, name):
+                        os.close(os.open(name, os.O_CREAT | os.O_WRONLY, dir_fd=folder))
+                    good += 1
+                except (ToolFailure, OSError):
+                    refused += 1
+        finally:
+            swapping.kill()
     assert os.listdir(outer) == ["secret"]
 
 

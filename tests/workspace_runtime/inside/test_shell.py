@@ -150,12 +150,17 @@ async def test_the_guard_outlives_what_it_does_not_expect(tools: Tools) -> None:
     guarding.cancel()
 
 
-async def test_a_command_that_ended_well_was_not_ended(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Although something beside it was."""
-    kills = iter(range(100))
-    monkeypatch.setattr(ends, "out_of_memory_kills", lambda: next(kills))
+@pytest.mark.parametrize(
+    ("count", "reason"), [("out_of_memory_kills", ends.MEMORY), ("denied_processes", ends.PROCESSES)]
+)
+async def test_only_a_command_that_failed_was_ended(
+    tools: Tools, monkeypatch: pytest.MonkeyPatch, count: str, reason: str
+) -> None:
+    """What the kernel counts may have happened to another one beside it."""
+    counted = iter(range(100))
+    monkeypatch.setattr(ends, count, lambda: next(counted))
     assert "reason" not in await tools("shell_run", command="true")
-    assert (await tools("shell_run", command="exit 1"))["reason"] == ends.MEMORY
+    assert (await tools("shell_run", command="exit 1"))["reason"] == reason
 
 
 @pytest.mark.parametrize("reason", [ends.MEMORY, ends.PROCESSES, ends.DISK])
