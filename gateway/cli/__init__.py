@@ -102,7 +102,9 @@ def main() -> None:
     try:
         code = app(standalone_mode=False, prog_name="gatehouse")
     except TyperException as error:
-        note(f"gatehouse: {error.format_message()} (see gatehouse --help)")
+        context = getattr(error, "ctx", None)
+        asked = context.command_path if context is not None else "gatehouse"
+        note(f"gatehouse: {error.format_message()} (see {asked} --help)")
         sys.exit(error.exit_code)
     except typer.Abort:
         sys.exit(130)

@@ -94,17 +94,27 @@ def verify(
             show(one_line(str(problem.get("message"))))
         raise CommandFailed(f"The audit log was tampered with: {report.get('found')} problems.")
     if heads is not None:
-        heads.write_text(json.dumps(report.get("heads")) + "\n", encoding="utf-8")
+        _keep(heads, report.get("heads"))
     if not as_json:
         show(f"{report.get('rows')} records are as they were written.")
         if report.get("unlinked"):
             note(f"{report.get('unlinked')} of them are from before there were chains: nothing vouches for those.")
 
 
+def _keep(heads: Path, found: Any) -> None:
+    try:
+        heads.write_text(json.dumps(found) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise CommandFailed(f"All is well, but the heads cannot be kept in {heads}: {error.strerror}.") from None
+
+
 def _known(heads: Path | None) -> list[Any]:
     if heads is None or not heads.exists():
         return []
-    known = parsed(heads.read_bytes())
+    try:
+        known = parsed(heads.read_bytes())
+    except OSError as error:
+        raise UsageWrong(f"{heads} cannot be read: {error.strerror}.") from None
     if not isinstance(known, list):
         raise UsageWrong(f"{heads} does not hold the heads of an earlier verification.")
     return list_in(known)

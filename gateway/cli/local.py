@@ -78,7 +78,8 @@ def read_first_run(directory: Path) -> tuple[Mapping[str, str], str]:
     try:
         text = file.read_text()
     except FileNotFoundError:
-        return {}, f"No API key: there is no {file}; start the gateway once (gatehouse serve) or set GATEHOUSE_API_KEY."
+        where = "set GATEHOUSE_DATA_DIR to the folder that it runs with, or GATEHOUSE_API_KEY to a key"
+        return {}, f"No API key: there is no {file}. Start the gateway once (gatehouse serve), or {where}."
     except (OSError, UnicodeDecodeError):
         return {}, f"No API key: {file} cannot be read by this user; set GATEHOUSE_API_KEY."
     pairs = (line.partition("=") for line in text.splitlines())

@@ -11,7 +11,7 @@ from gateway.cli.client import GatewayClient, run
 from gateway.cli.data import object_in, objects_in
 from gateway.cli.errors import CommandFailed, UsageWrong
 from gateway.cli.output import AsJson, note, show, show_json, show_table
-from gateway.cli.rpc import McpCaller
+from gateway.cli.rpc import McpCaller, RpcFailed
 
 tools = typer.Typer(no_args_is_help=True, help="The tools that the key may use.")
 
@@ -44,7 +44,13 @@ def call(
     async def work(client: GatewayClient) -> dict[str, Any]:
         return await McpCaller(client, _progress).call(tool, values)
 
-    result = run(work)
+    try:
+        result = run(work)
+    except RpcFailed as error:
+        if "Unknown tool" not in error.message:
+            raise
+        hint = f"`gatehouse tools list` shows what there is, `gatehouse why {tool}` why this is not."
+        raise RpcFailed(f"{error.message}: {hint}", details=error.details) from None
     kind = result.get("resultType", "complete")
     if as_json:
         show_json(result)

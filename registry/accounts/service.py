@@ -552,4 +552,9 @@ def _holder(login: ServerLogin, user_id: str | None) -> str:
 def _missing(login: ServerLogin, why: str) -> AccountMissing:
     if login.kind == "client_credentials":
         return AccountMissing("The issuer gives the gateway no token: an administrator has to set the login anew.")
+    if login.kind == "static":
+        return AccountMissing(
+            "You have brought no account of yours to this server: say its headers by `gatehouse accounts set`, or by "
+            f"PUT /v1/mcp/servers/{login.server_id}/account."
+        )
     return AccountMissing(f"{why}: open /v1/mcp/servers/{login.server_id}/connect in a browser.")

@@ -132,7 +132,7 @@ def test_tools_are_listed_and_called(terminal: Terminal, upstream: str) -> None:
     counted = terminal.run("call", f"{upstream}__count", "to=2")
     assert counted.stdout == "counted to 2\n"
     assert len(counted.stderr.splitlines()) == 2
-    terminal.run("call", f"{upstream}__nothing", code=1)
+    assert f"gatehouse why {upstream}__nothing" in terminal.run("call", f"{upstream}__nothing", code=1).stderr
 
 
 def test_a_key_opens_what_it_was_made_for_until_it_is_revoked(terminal: Terminal, upstream: str) -> None:

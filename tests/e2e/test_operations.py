@@ -67,6 +67,11 @@ async def test_the_command_names_the_record_that_was_tampered_with(gateway: Gate
         await gateway.call(gateway.admin_key, "gatehouse__health_get")
     code, said = await _command(gateway, gateway.admin_key, "audit", "verify", "--heads", str(heads))
     assert (code, json.loads(heads.read_text()) != []) == (0, True), said
+    for place, why in ((tmp_path, "cannot be read"), (tmp_path / "no" / "folder.json", "cannot be kept")):
+        code, said = await _command(gateway, gateway.admin_key, "audit", "verify", "--heads", str(place))
+        assert code != 0
+        assert why in said
+        assert "Traceback" not in said
     with sqlite3.connect(gateway.data_dir / "gatehouse.db") as database:
         unguard_file(database)
         database.execute("UPDATE calls SET outcome = 'denied' WHERE chain_seq = 2")

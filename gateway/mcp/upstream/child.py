@@ -80,7 +80,8 @@ class Child:
             )
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             shutil.rmtree(home, ignore_errors=True)
-            raise ProgramFailed(f"{command} could not be started: {error}") from None
+            who = f" as {user}, whom GATEHOUSE_STDIO_USER names" if account is not None else ""
+            raise ProgramFailed(f"{command} could not be started{who}: {error}") from None
         child = cls(process, home, connection.slug)
         child._tasks = [
             asyncio.create_task(child._read_stdout(on_line, on_exit)),

@@ -308,3 +308,11 @@ def test_what_is_not_a_gateway_is_recognised(
     ran = gatehouse("servers", "list")
     assert ran.code == 1
     assert "not a Gatehouse gateway" in ran.err
+
+
+def test_who_goes_wrong_is_told_where_to_look(
+    fake: FakeGateway, gatehouse: Gatehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "(see gatehouse servers show --help)" in gatehouse("servers", "show").err
+    monkeypatch.setenv("GATEHOUSE_DATA_DIR", str(tmp_path / "none"))
+    assert "set GATEHOUSE_DATA_DIR" in gatehouse("servers", "list").err

@@ -139,7 +139,7 @@ async def test_two_people_bring_headers_and_each_sees_only_their_own(gateway: Ru
         service = gateway.application._services.accounts
         me = (await gateway.rest("GET", "/v1/auth/me"))[1]["id"]
         assert dict(await service.headers(server_id, me)) == {"Authorization": f"Bearer {ada}"}
-        with pytest.raises(Exception, match="not connected"):
+        with pytest.raises(Exception, match="brought no account"):
             await service.headers(server_id, "00000000-0000-0000-0000-000000000001")
         assert grace not in str(await service.headers(server_id, me))
         text = (tmp := gateway.application.ground.settings.data_dir / "gatehouse.db").read_bytes()
