@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,6 +17,7 @@ import structlog
 
 from gateway.mcp.envelope import Message, ProtocolError
 from gateway.mcp.subscription import RESOURCE_UPDATED
+from registry.core.errors import NotFound
 
 if TYPE_CHECKING:
     from gateway.mcp.catalog import Catalog, ServerEntry
@@ -103,10 +104,12 @@ class Watches:
                 lines = (await self._upstreams.listening(connection)).listen(frozenset(wanted))
                 if lines is None:
                     return
-                async for message in lines:
-                    pause = FIRST_PAUSE
-                    await self._heard(connection, message)
-            except (ProtocolError, OSError) as error:
+                # Whatever ends this, the server's line does not stay open until it is collected.
+                async with aclosing(lines):
+                    async for message in lines:
+                        pause = FIRST_PAUSE
+                        await self._heard(connection, message)
+            except (ProtocolError, OSError, NotFound) as error:
                 log.debug("a server's announcements cannot be heard", server=connection.slug, why=str(error))
             except Exception:
                 log.exception("listening to a server failed", server=connection.slug)

@@ -6,7 +6,7 @@ it, `manager` and the registry know.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from gateway.mcp.envelope import Message
 from gateway.mcp.upstream.port import Answer, CredentialsRefused, Outgoing, Upstream
@@ -34,7 +34,7 @@ class AccountUpstream:
     async def notify(self, outgoing: Outgoing) -> None:
         await self._upstream.notify(outgoing)
 
-    def listen(self, resources: frozenset[str], tasks: frozenset[str] = frozenset()) -> AsyncIterator[Message] | None:
+    def listen(self, resources: frozenset[str], tasks: frozenset[str] = frozenset()) -> AsyncGenerator[Message] | None:
         return self._upstream.listen(resources, tasks)
 
     async def close(self) -> None:

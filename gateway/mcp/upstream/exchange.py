@@ -6,7 +6,7 @@ bytes they are; a `Rewrite` changes the others.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -188,7 +188,7 @@ def notice_in(event: bytes) -> bool:
     return False
 
 
-async def announced(stream: AsyncIterator[bytes]) -> AsyncIterator[Message]:
+async def announced(stream: AsyncIterator[bytes]) -> AsyncGenerator[Message]:
     """The notifications on a stream that the server keeps open."""
     splitter = sse.Splitter()
     try:

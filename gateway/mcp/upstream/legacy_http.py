@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -116,10 +116,10 @@ class LegacyHttpUpstream:
         self._shared[principal.subject, capabilities] = session_id
         return message
 
-    def listen(self, resources: frozenset[str], tasks: frozenset[str] = frozenset()) -> AsyncIterator[Message] | None:
+    def listen(self, resources: frozenset[str], tasks: frozenset[str] = frozenset()) -> AsyncGenerator[Message] | None:
         return None if tasks else self._announcements(resources)
 
-    async def _announcements(self, resources: frozenset[str]) -> AsyncIterator[Message]:
+    async def _announcements(self, resources: frozenset[str]) -> AsyncGenerator[Message]:
         """A session of the gateway's own, with its GET stream; what is watched is subscribed to in it.
 
         Some servers announce a change to the session that caused it only: that is heard as well.

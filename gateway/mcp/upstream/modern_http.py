@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING
 
 from gateway.mcp import envelope, sse, translate
@@ -52,13 +52,13 @@ class ModernHttpUpstream:
     async def notify(self, outgoing: Outgoing) -> None:
         """This era has no notifications from clients."""
 
-    def listen(self, resources: frozenset[str], tasks: frozenset[str] = frozenset()) -> AsyncIterator[Message]:
+    def listen(self, resources: frozenset[str], tasks: frozenset[str] = frozenset()) -> AsyncGenerator[Message]:
         return self._announcements(resources, tasks)
 
     async def close(self) -> None:
         await self._exchange.close()
 
-    async def _announcements(self, resources: frozenset[str], tasks: frozenset[str]) -> AsyncIterator[Message]:
+    async def _announcements(self, resources: frozenset[str], tasks: frozenset[str]) -> AsyncGenerator[Message]:
         body = envelope.request(b'"watch"', LISTEN, subscribing(resources, tasks))
         response = await self._exchange.send("POST", _VERSION + b"subscriptions/listen\r\n", body)
         if not is_events(response):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -173,7 +173,9 @@ class Multiplex:
         elif message.is_answer and (pending := self._pending.pop(bytes(message.id), None)) is not None:
             pending.messages.put_nowait(message)
 
-    async def announced(self, resources: frozenset[str], tasks: frozenset[str] = frozenset()) -> AsyncIterator[Message]:
+    async def announced(
+        self, resources: frozenset[str], tasks: frozenset[str] = frozenset()
+    ) -> AsyncGenerator[Message]:
         """What the server announces on the open line; ends when the line is lost."""
         listener: asyncio.Queue[Message | None] = asyncio.Queue(MAX_NOTICES)
         self._listeners.add(listener)

@@ -7,7 +7,7 @@ Each ends every call in one of three ways: done (an `Answer`), `NotSent`, or `Ou
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -173,7 +173,7 @@ class Upstream(Protocol):
         """Pass on a client's notification, where the server is listening for it. Nobody waits until it has arrived."""
         ...
 
-    def listen(self, resources: frozenset[str], tasks: frozenset[str] = frozenset()) -> AsyncIterator[Message] | None:
+    def listen(self, resources: frozenset[str], tasks: frozenset[str] = frozenset()) -> AsyncGenerator[Message] | None:
         """What the server announces of its own accord: changed lists, and changes of these resources or tasks.
 
         First comes a message without a method, as soon as the server is listened to. The iterator ends or raises when

@@ -8,7 +8,7 @@ affair. Source: specification 2024-11-05, basic/transports.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
@@ -88,10 +88,10 @@ class SseUpstream:
         """Open this principal's session; gives the server's `initialize` answer."""
         return (await self._session(principal, capabilities)).introduction
 
-    def listen(self, resources: frozenset[str], tasks: frozenset[str] = frozenset()) -> AsyncIterator[Message] | None:
+    def listen(self, resources: frozenset[str], tasks: frozenset[str] = frozenset()) -> AsyncGenerator[Message] | None:
         return None if tasks else self._announcements(resources)
 
-    async def _announcements(self, resources: frozenset[str]) -> AsyncIterator[Message]:
+    async def _announcements(self, resources: frozenset[str]) -> AsyncGenerator[Message]:
         gateway = Principal(org_id=self._connection.org_id, user_id=None, role="system", permissions=frozenset())
         session = await self._session(gateway, b"{}")
         async for message in session.multiplex.announced(resources):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -100,10 +100,10 @@ class StdioUpstream:
         elif self._ready and not self._multiplex.modern and capabilities == self._capabilities:
             await self._multiplex.notify(outgoing)
 
-    def listen(self, resources: frozenset[str], tasks: frozenset[str] = frozenset()) -> AsyncIterator[Message]:
+    def listen(self, resources: frozenset[str], tasks: frozenset[str] = frozenset()) -> AsyncGenerator[Message]:
         return self._announcements(resources, tasks)
 
-    async def _announcements(self, resources: frozenset[str], tasks: frozenset[str]) -> AsyncIterator[Message]:
+    async def _announcements(self, resources: frozenset[str], tasks: frozenset[str]) -> AsyncGenerator[Message]:
         await self._running()
         async for message in self._multiplex.announced(resources, tasks):
             yield message

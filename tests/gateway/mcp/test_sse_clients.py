@@ -42,8 +42,9 @@ async def notes(gateway: Running, tmp_path: Path) -> AsyncIterator[dict[str, Any
     with NotesServer(tmp_path) as server:
         registered = await gateway.register("Notes", base_url=server.url)
         yield registered
-        # A server waits for its open streams before it ends, and the gateway listens to it on one.
+        # A server waits for its open streams before it ends, and the gateway, in this process, listens to it on one.
         await gateway.rest("DELETE", f"/v1/mcp/servers/{registered['id']}")
+        await asyncio.to_thread(server.child.stop)
 
 
 def door(gateway: Running) -> sse_clients.SseClients:
