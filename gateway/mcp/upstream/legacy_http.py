@@ -126,6 +126,7 @@ class LegacyHttpUpstream:
         """
         session_id = await self._open_session(b"{}")
         heard: asyncio.Queue[Message | None] = asyncio.Queue(MOST_ANNOUNCED)
+        response: Response | None = None
         listening: asyncio.Task[None] | None = None
         self._listeners.add(heard)
         try:
@@ -144,6 +145,8 @@ class LegacyHttpUpstream:
             self._listeners.discard(heard)
             if listening is not None:
                 listening.cancel()
+            if response is not None:
+                await discard(response)
             if session_id is not None:
                 self._later(self.end_session(session_id))
 

@@ -65,9 +65,13 @@ class ModernHttpUpstream:
             await discard(response)
             raise self._exchange.refusal(response)
         assert response.stream is not None
-        yield Message()
-        async for message in announced(response.stream):
-            yield message
+        try:
+            yield Message()
+            async for message in announced(response.stream):
+                yield message
+        finally:
+            # `announced` closes what it has begun to read only.
+            await response.stream.aclose()
 
     async def _events(
         self, stream: BodyStream, answer: Answer, outgoing: Outgoing, rewrite: translate.Rewrite | None
