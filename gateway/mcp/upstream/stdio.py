@@ -174,20 +174,34 @@ class StdioUpstream:
         self._ready = True
 
     async def _open(self) -> Message:
-        """Find the era, where it is not known, by asking as a modern client first; open a session with a legacy one."""
-        if self._era != "legacy":
-            try:
-                async with asyncio.timeout(None if self._era else DETECT_SECONDS):
-                    answer = await self._multiplex.ask("server/discover", translate.stamp({}, b"{}"))
-                if bytes(answer.result):
-                    self._era = "modern"
-                    self._multiplex.modern = True
-                    return answer
-            except TimeoutError:
-                # A legacy server may ignore what it does not know.
-                pass
+        """Find the era, where it is not known, by asking as a modern client first; open a session with a legacy one.
+
+        A server that says nothing for a while may be a legacy one that ignores what it does not know, or just be slow
+        to start: then it is greeted as a legacy one too, and its first answer decides.
+        """
+        if self._era == "legacy":
+            return await self._initialize()
+        asked = asyncio.create_task(self._multiplex.ask("server/discover", translate.stamp({}, b"{}")))
+        greeted: asyncio.Task[Message] | None = None
+        try:
+            await asyncio.wait([asked], timeout=None if self._era else DETECT_SECONDS)
+            if not asked.done():
+                greeted = asyncio.create_task(self._initialize())
+                await asyncio.wait([asked, greeted], return_when=asyncio.FIRST_COMPLETED)
+            if asked.done() and bytes(asked.result().result):
+                self._era = "modern"
+                self._multiplex.modern = True
+                return asked.result()
             self._era = "legacy"
             self._multiplex.modern = False
+            return await (greeted or self._initialize())
+        finally:
+            unread = [task for task in (asked, greeted) if task is not None]
+            for task in unread:
+                task.cancel()
+            await asyncio.gather(*unread, return_exceptions=True)
+
+    async def _initialize(self) -> Message:
         return await self._multiplex.initialize(self._version, self._capabilities)
 
     def _gone(self, why: str) -> None:

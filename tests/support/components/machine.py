@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import itertools
 import os
 import shutil
 import signal
@@ -94,11 +95,26 @@ def on_path(*names: str) -> Callable[[], Path | None]:
     return lambda: next((Path(found) for name in names if (found := shutil.which(name, path=path))), None)
 
 
+def _ports() -> Iterator[int]:
+    """Ports below those that the system gives away, of which each worker of the tests has its own."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _WORKERS
+    first = _FIRST_PORT + worker * _PORTS
+    # Programs that the tests start may want ports as well: they begin elsewhere.
+    for number in itertools.count(os.getpid() * 101):
+        yield first + number % _PORTS
+
+
+_WORKERS, _FIRST_PORT, _PORTS = 5, 12_000, 4_000
+_PORT = _ports()
+
+
 def free_port() -> int:
-    """A loopback port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A loopback port that nobody listens on now, and that nobody is given before it is listened on."""
+    for port in itertools.islice(_PORT, _PORTS):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError("every port of this worker is in use")
 
 
 def ask(port: int, words: bytes) -> bytes:

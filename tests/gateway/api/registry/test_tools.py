@@ -63,7 +63,10 @@ async def upstream(gateway: Running, tmp_path: Path) -> dict[str, Any]:
     program = tmp_path / "server.py"
     program.write_text(UPSTREAM)
     server = await gateway.register("Up", command=sys.executable, args=[str(program)])
-    assert server["health_status"] == "healthy", server
+    # A program takes its time to start on a busy machine; who registers it is answered before.
+    while server["health_status"] != "healthy":
+        await gateway.rest("POST", f"/v1/mcp/servers/{server['id']}/capabilities/discover")
+        server = (await gateway.rest("GET", f"/v1/mcp/servers/{server['id']}"))[1]
     return server
 
 
