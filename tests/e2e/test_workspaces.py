@@ -380,7 +380,7 @@ async def test_greed_and_attempts_to_leave_are_told_of_and_cost_the_neighbour_no
             by_tool = client.call_tool("shell_run", {"command": command})
             done = await beside(other, asyncio.create_task(by_tool))
             assert done.is_error
-            assert done.structured_content is not None
+            assert done.structured_content is not None, (done.content, gateway.cli("workspaces", "logs", "greedy").both)
             assert done.structured_content["reason"] == reason
             assert f"[ended: {reason}] {words}" in str(done.content)
             # Past its tools, by the engine: what is told is the same.

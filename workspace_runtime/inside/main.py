@@ -94,6 +94,9 @@ async def _listen(path: str, serve: object) -> asyncio.Server:
 
 
 def main() -> None:
+    if sys.version_info < (3, 12):
+        # By default each child takes a thread to wait for it, and one that forks without end leaves none.
+        asyncio.set_child_watcher(asyncio.PidfdChildWatcher())  # pyright: ignore[reportDeprecated]
     env = os.environ
     asyncio.run(
         serve(
