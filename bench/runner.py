@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from itertools import groupby
 from pathlib import Path
@@ -66,7 +66,7 @@ class Runner:
         return records
 
     @contextmanager
-    def _running(self, kind: type[Target], shape: tuple[int, int]) -> Iterator[tuple[Target, list[str], float]]:
+    def _running(self, kind: type[Target], shape: tuple[int, int]) -> Generator[tuple[Target, list[str], float]]:
         """The target once it answers, the names of its tools and the seconds that its start took."""
         target = kind(self._cores, self._dir)
         try:

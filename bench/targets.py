@@ -276,12 +276,24 @@ class Gatehouse(Target):
             raise BenchError(f"creating {body['name']} at {path} answered {status}: {said}")
 
 
-class Guarded(Gatehouse):
-    """The same with every policy at work on each call, and none that refuses one: what the policies cost.
+class Limited(Gatehouse):
+    """The same with a blocking limit in force on each call. Pinning and size caps are on in both."""
+
+    name = "limited"
+
+    def arrange(self, behind: list[Behind]) -> None:
+        self._limit("calls")
+
+    def _limit(self, unit: str) -> None:
+        limit = {"name": unit, "unit": unit, "amount": PLENTY, "action_on_exceed": "block", "period": "monthly"}
+        self._create("/api/v1/budget/limits", limit)
+
+
+class Guarded(Limited):
+    """The same with every kind of policy at work on each call, and none that refuses one.
 
     Two blocking budgets (calls and dollars), a price, rates for caller, server and tool, an access rule that decides,
-    an approval rule that looks into the arguments, and another server's secret that they must not hold. Pinning and
-    size caps are on in both.
+    an approval rule that looks into the arguments, and another server's secret that they must not hold.
     """
 
     name = "guarded"
@@ -293,9 +305,8 @@ class Guarded(Gatehouse):
     def arrange(self, behind: list[Behind]) -> None:
         secret = {"X-Api-Key": secrets.token_hex(32)}
         self._register(Behind("vault", behind[0].port, tools=1, number=len(behind)), headers=secret)
-        for unit in ("calls", "usd"):
-            limit = {"name": unit, "unit": unit, "amount": PLENTY, "action_on_exceed": "block", "period": "monthly"}
-            self._create("/api/v1/budget/limits", limit)
+        self._limit("calls")
+        self._limit("usd")
         self._create("/v1/access/rules", {"name": "all tools", "effect": "allow", "what": "tool", "pattern": "*"})
         dear = {"path": "amount", "compare": "gt", "value": 1000}
         self._create("/v1/approvals/rules", {"name": "dear", "argument": dear})
@@ -304,7 +315,7 @@ class Guarded(Gatehouse):
         super()._register(upstream, price_usd=0.0001, **more)
 
 
-TARGETS: dict[str, type[Target]] = {target.name: target for target in (Direct, Nginx, Gatehouse, Guarded)}
+TARGETS: dict[str, type[Target]] = {target.name: target for target in (Direct, Nginx, Gatehouse, Limited, Guarded)}
 
 
 def select(names: str) -> list[type[Target]]:

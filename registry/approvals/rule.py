@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any, Literal, cast
 
 from pydantic_core import SchemaError, SchemaValidator, ValidationError, core_schema
@@ -35,17 +36,23 @@ class Condition:
         RuleInvalid: the path cannot be read, or the value does not suit.
     """
 
-    __slots__ = ("_matches", "_path", "compare", "path", "value")
+    __slots__ = ("_matches", "_member", "_path", "compare", "path", "value")
 
     def __init__(self, path: str, compare: Compare, value: Any = None) -> None:
         self.path = path
         self.compare: Compare = compare
         self.value = value
         self._path = _segments(path)
+        only = self._path[0] if len(self._path) == 1 else None
+        # By far the most look at one argument.
+        self._member = only if isinstance(only, str) else None
         self._matches: Callable[[Any], bool] = _comparison(compare, value)
 
     def holds(self, arguments: Any) -> bool:
         """Whether any value at the path compares as wanted."""
+        if self._member is not None and isinstance(arguments, dict):
+            members = cast("dict[str, Any]", arguments)
+            return self._member in members and self._matches(members[self._member])
         return any(map(self._matches, _values(arguments, self._path)))
 
 
@@ -80,9 +87,15 @@ class Rule:
         return (
             (destructive or not self.destructive)
             and (self.min_price_usd is None or price_usd >= self.min_price_usd)
-            and fnmatchcase(tool, self.tool)
+            and _fits(tool, self.tool)
             and (self.argument is None or self.argument.holds(arguments()))
         )
+
+
+@lru_cache(10_000)
+def _fits(tool: str, pattern: str) -> bool:
+    """Every call asks, of the same few tools and patterns."""
+    return fnmatchcase(tool, pattern)
 
 
 def _segments(path: str) -> tuple[str | int | None, ...]:

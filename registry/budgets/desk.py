@@ -91,6 +91,7 @@ class _Account:
         "refused_at",
         "refused_cost",
         "spent",
+        "until",
         "used",
         "waiting",
         "window",
@@ -100,6 +101,7 @@ class _Account:
         self.limit = limit
         self.window = window
         self.ends_at = window.ends_at
+        self.until = window.ends_at.timestamp()
         self.period_id: str | None = None
         self.free = 0
         self.in_flight = 0
@@ -147,6 +149,7 @@ class Desk:
         self._source = source
         self._clock = clock
         self._now: Callable[[], datetime] = clock.now
+        self._timestamp: Callable[[], float] = clock.timestamp
         self._limits: dict[str, _Limit] = {}
         self._by_scope: dict[str, list[_Limit]] = {}
         self._teams: dict[str, list[str]] = {}
@@ -186,21 +189,21 @@ class Desk:
         held: Held = []
         if not limits:
             return held
-        now = self._now()
+        now = self._timestamp()
         for limit in limits:
             account = limit.account
             unit = limit.unit
             cost = 1 if unit == "calls" else _cost(unit, usd, tokens)
-            if account is None or now >= account.ends_at or limit.terms.paused:
+            if account is None or now >= account.until or limit.terms.paused:
                 self.release(held)
-                self._check(limit, cost, now)
+                self._check(limit, cost, self._now())
                 return None
             if cost == 0:
                 continue
             free = account.free - cost
             if free < 0:
                 self.release(held)
-                self._check(limit, cost, now)
+                self._check(limit, cost, self._now())
                 return None
             account.free = free
             account.in_flight += cost
