@@ -24,6 +24,7 @@ from workspace_runtime import containment
 from workspace_runtime.engine_line import Address, EngineLine, Frames
 from workspace_runtime.execution import CarriedExecution
 from workspace_runtime.image import context
+from workspace_runtime.inside.processes import MARK
 from workspace_runtime.readiness import wait_until_ready
 from workspace_runtime.runtime import (
     GATEWAY_LABEL,
@@ -57,7 +58,6 @@ IMAGE = f"gatehouse-workspace:{context.version()}"
 THREADS = 8
 CALL_SECONDS = 60
 RELAY_SECONDS = 5
-MARK = "GATEHOUSE_JOB"
 _EVENTS = {
     "create": EventKind.CREATED,
     "start": EventKind.STARTED,
@@ -336,7 +336,7 @@ class DockerRuntime:
     async def _end_exec(self, id: str, mark: str) -> None:
         """The engine lets a command go on when its stream is closed, so it is ended from inside."""
         with contextlib.suppress(ContainerMissing, NotRunning, EngineUnavailable):
-            made = await self._make_exec(id, containment.program("shell", f"end_marked({mark!r})"), {}, "/")
+            made = await self._make_exec(id, containment.program("processes", f"end_marked({mark!r})"), {}, "/")
             ended = asyncio.get_running_loop().create_future()
             ender = Frames(None, lambda output: None if output or ended.done() else ended.set_result(None))
             transport = await self._line.attach(id, made, ender)

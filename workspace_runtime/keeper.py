@@ -1,9 +1,10 @@
 """What a running container needs from outside: its way to allowed hosts, and an eye on its disk.
 
 One task for each container, begun by `keep` whenever one is found running, in whatever process: all that it must know
-stands in the container's labels. It looks at what the container could hide from its own server: a volume that grows
-past its quota all the same, a server that does not answer. Such a container is stopped, and told of as a `Finding`.
-What to do then, and whether it is to be started again, is the caller's.
+stands in the container's labels. It looks at what the container could hide from its own server: a volume that goes on
+growing past its quota, a server that does not answer. Such a container is stopped, and told of as a `Finding`. One that
+is only full is left alone: whoever works in it has been told so, and is to delete something. What to do then, and
+whether it is to be started again, is the caller's.
 """
 
 from __future__ import annotations
@@ -30,11 +31,13 @@ from workspace_runtime.runtime import (
 from workspace_runtime.tunnel import HostRules, Tunnel
 
 LOOK_SECONDS = 15.0
+FULL_LOOK_SECONDS = 5.0
+"""While the volume is too full: about as long as the server inside takes to see that, and to end what fills it."""
 ANSWER_SECONDS = 20.0
 STRIKES = 3
-"""How often in a row a container may fail to answer."""
+"""How often in a row a container may fail to answer, and be found grown while its volume is too full."""
 TOLERANCE = 1.1
-"""The server inside acts at the quota; this far above it has not acted."""
+"""The server inside acts at the quota; what grows on this far above it, it has not ended."""
 ENGINE_AGAIN_SECONDS = 2.0
 
 
@@ -117,10 +120,10 @@ class Keeper:
 
     async def _look(self, container: Container) -> None:
         """Look again and again, until the container has stopped."""
-        quota = int(container.labels.get(DISK_LABEL, "0"))
+        volume = _Volume(int(container.labels.get(DISK_LABEL, "0")))
         strikes = 0
         while True:
-            await self._sleep(LOOK_SECONDS)
+            await self._sleep(FULL_LOOK_SECONDS if volume.full else LOOK_SECONDS)
             try:
                 used = await self._used(container.id)
             except (NotRunning, ContainerMissing):
@@ -135,8 +138,9 @@ class Keeper:
                     return
                 continue
             strikes = 0
-            if quota and used > quota * TOLERANCE:
-                await self._stop(container, Fault.DISK_QUOTA, f"its volume holds {used} bytes, {quota} are allowed")
+            if volume.grows(used):
+                message = f"its volume holds {used} bytes, {volume.quota} are allowed, and it grows on"
+                await self._stop(container, Fault.DISK_QUOTA, message)
                 return
 
     async def _used(self, id: str) -> int | None:
@@ -153,3 +157,24 @@ class Keeper:
         with contextlib.suppress(ContainerMissing, NotRunning):
             await self._runtime.stop(container.id, grace=0)
         await self._found(Finding(container, fault, message))
+
+
+class _Volume:
+    """What was seen of a volume; without a quota nothing is too much."""
+
+    def __init__(self, quota: int) -> None:
+        self.quota = quota
+        self.full = False
+        self._used = 0
+        self._strikes = 0
+
+    def grows(self, used: int) -> bool:
+        """Whether it has gone on growing while it was too full. It may rest in between: that takes nothing back."""
+        if not self.quota or used <= self.quota * TOLERANCE:
+            self.full = False
+            self._strikes = 0
+            return False
+        self._strikes += self.full and used > self._used
+        self.full = True
+        self._used = used
+        return self._strikes == STRIKES

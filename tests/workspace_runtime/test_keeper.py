@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from tests.workspace_runtime.conftest import Bench
-from workspace_runtime.keeper import Fault, Finding, Keeper
+from workspace_runtime.keeper import STRIKES, Fault, Finding, Keeper
 from workspace_runtime.runtime import Container, EngineUnavailable, State
 
 
@@ -41,18 +41,40 @@ class Eye:
             task.cancel()
 
 
-async def test_a_volume_that_grows_past_its_quota_stops_the_container(docker: Bench) -> None:
+# At once: the server inside ends whatever takes its time.
+FILL = "fallocate -l 20000000 full; fallocate -l 20000000 fuller"
+
+
+async def shell(docker: Bench, container: Container, command: str) -> None:
+    assert await docker.run(container, "sh", "-c", command) == (0, "")
+
+
+async def test_a_volume_that_goes_on_growing_past_its_quota_stops_the_container(docker: Bench) -> None:
     container = await docker.start()
+    await shell(docker, container, FILL)
     eye = Eye(docker)
     eye.keeper.keep(container)
-    await eye.look()
-    assert eye.findings == []
-    # What the engine runs is no job of the server's, which therefore does not end it.
-    await docker.run(container, "sh", "-c", "for i in 1 2; do head -c 20000000 /dev/zero >f$i; done")
-    await eye.look()
+    await eye.look(4)
+    assert eye.findings == [], "it is full, and does not grow"
+    for number in range(3):
+        assert eye.findings == [], number
+        await shell(docker, container, f"fallocate -l 100000 more{number}")
+        await eye.look()
     await eye.keeper.close()
     assert [(finding.fault, finding.container.id) for finding in eye.findings] == [(Fault.DISK_QUOTA, container.id)]
     assert (await docker.runtime.inspect(container.id)).state is State.EXITED
+
+
+async def test_a_volume_that_was_emptied_may_be_filled_again(docker: Bench) -> None:
+    container = await docker.start()
+    eye = Eye(docker)
+    eye.keeper.keep(container)
+    for number in range(STRIKES + 1):
+        for command in (FILL, f"fallocate -l 100000 more{number}", "rm full*"):
+            await shell(docker, container, command)
+            await eye.look()
+    assert eye.findings == []
+    await eye.keeper.close()
 
 
 async def test_a_server_that_is_held_stops_the_container(docker: Bench) -> None:

@@ -19,6 +19,7 @@ import sys
 from collections.abc import Sequence
 
 from workspace_runtime.inside.ends import Watch, attended, told
+from workspace_runtime.inside.processes import MARK, end_marked
 
 GRACE_SECONDS = 2.0
 MOST_BYTES = 64 * 1024 * 1024
@@ -43,6 +44,8 @@ def attend(command: Sequence[str], *, tied: bool) -> int:
         return 127
     code = _to_the_end(process) if tied else process.wait()
     if reason := watch.reason(code):
+        if mark := os.environ.get(MARK):
+            end_marked(mark)  # what is left of it would have the last word
         sys.stderr.write(f"{told(reason)}\n")
     return code if code >= 0 else 128 - code
 

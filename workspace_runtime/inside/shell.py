@@ -22,9 +22,9 @@ from typing import Any
 from workspace_runtime.inside.beneath import Beneath
 from workspace_runtime.inside.ends import Watch, attended, told
 from workspace_runtime.inside.failure import ToolFailure
+from workspace_runtime.inside.processes import MARK, carrying, marked
 from workspace_runtime.inside.tool import Call, Result, Say
 
-MARK = "GATEHOUSE_JOB"
 OUTPUT_BYTES = 256 * 1024
 """What one call gives of each stream: its beginning and its end."""
 LOG_BYTES = 1024 * 1024
@@ -304,44 +304,6 @@ async def _end_all(find: Callable[[], list[int]]) -> None:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, stop)
         await asyncio.sleep(0)
-
-
-def marked(mark: str, session: int) -> list[int]:
-    """The processes of a job: those of its session, and those that carry its mark."""
-    return carrying(f"{MARK}={mark}".encode(), session)
-
-
-def carrying(needle: bytes, session: int = -1) -> list[int]:
-    """Processes with this variable in their environment, and those of a session."""
-    found: list[int] = []
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
-        with contextlib.suppress(OSError, ValueError):  # gone meanwhile, or half gone
-            pid = int(name)
-            with open(f"/proc/{name}/stat", "rb") as file:
-                state, *numbers = file.read().rpartition(b")")[2].split()
-            if state == b"Z":
-                continue
-            if int(numbers[2]) == session:
-                found.append(pid)
-                continue
-            with open(f"/proc/{name}/environ", "rb") as file:
-                if needle in file.read().split(b"\0"):
-                    found.append(pid)
-    return found
-
-
-def end_marked(mark: str) -> None:
-    """End whatever carries a mark: a command that came from outside, whose caller has left."""
-    for _ in range(_ROUNDS):
-        pids = marked(mark, -1)
-        if not pids:
-            return
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.01)
 
 
 async def _read(stream: asyncio.StreamReader, logs: tuple[Log, ...]) -> None:

@@ -27,6 +27,7 @@ from tests.gateway.mcp.door import Answer, Door, McpError, opened
 from tests.gateway.mcp.echo import Echo, echo, tool
 from tests.support.identity import Person, add_key, add_organization, add_user
 
+DAY = 86_400
 MARK = "quetzal"
 """Part of every name in the other organisation, and of nothing else."""
 UNKNOWN_ID = "00000000-0000-4000-8000-000000000000"
@@ -177,7 +178,7 @@ async def two_organizations(tmp_path: Path, **settings: Any) -> AsyncIterator[Ho
     async with (
         echo(tools=[tool("say"), tool("pay")]) as upstream,
         echo() as another,
-        opened(tmp_path / "data", workspace_runtime="off", **settings) as door,
+        opened(tmp_path / "data", workspace_runtime="off", catalog_ttl_seconds=DAY, **settings) as door,
     ):
         clock, database, identity = door.app.ground.clock, door.app.database, door.app._services.identity
         (mine,) = (await door.rest("GET", "/v1/organizations")).json()["organizations"]
@@ -208,12 +209,19 @@ async def two_organizations(tmp_path: Path, **settings: Any) -> AsyncIterator[Ho
         house = House(**{**house.__dict__, "admin": await keyed(plain_admin)})
         await _furnish(house, boss)
         own = await door.register("Own", another.url)
+        await _unwatched(house, own["id"], house.admin)
         team = (await door.rest("POST", "/v1/teams", {"name": "own"})).json()
         house.mine.update(server_id=own["id"], team_id=team["id"], user_id=plain_admin.user.id)
         description = (await door.rest("GET", "/api/v1/openapi.json")).json()
         for path, methods in description["paths"].items():
             house.operations.update({f"{method.upper()} {path}": told for method, told in methods.items()})
         yield house
+
+
+async def _unwatched(house: House, server_id: str, key: str) -> None:
+    """Nothing is to ask a server, or to write of it, but for what a test does."""
+    answer = await house.door.rest("PUT", f"/v1/mcp/servers/{server_id}/health/config", {"enabled": False}, key=key)
+    assert answer.status == 200, answer.body
 
 
 async def _furnish(house: House, boss: Person) -> None:
@@ -226,6 +234,7 @@ async def _furnish(house: House, boss: Person) -> None:
 
     server = await made("/v1/mcp/servers", {"name": MARK, "base_url": house.upstream.url})
     one = f"/v1/mcp/servers/{server['id']}"
+    await _unwatched(house, server["id"], house.other)
     things |= {"server_id": server["id"], "slug": MARK, "tool": "say", "tool_name": f"{MARK}__say", "version": "1"}
     things["alert_id"] = (await made(f"{one}/health/alerts", ALERT | {"message": MARK}))["id"]
     things["channel_id"] = (await made(f"{one}/health/notifications", HOOK | {"name": MARK}))["id"]

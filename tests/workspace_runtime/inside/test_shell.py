@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,8 @@ from workspace_runtime.inside import ends
 from workspace_runtime.inside import shell as shell_module
 from workspace_runtime.inside.guard import Guard
 from workspace_runtime.inside.limits import used_bytes
-from workspace_runtime.inside.shell import OUTPUT_BYTES, Log, marked
+from workspace_runtime.inside.processes import MARK, marked
+from workspace_runtime.inside.shell import OUTPUT_BYTES, Log
 from workspace_runtime.inside.tool import Call
 
 
@@ -169,6 +172,21 @@ def test_a_reason_is_read_as_it_was_told(reason: str) -> None:
     assert ends.reason_in(f"{ends.told(reason)}\nand more") is None
     assert ends.told("timeout") == "[ended: timeout]"
     assert ends.reason_in(ends.told("timeout")) is None
+
+
+async def test_why_a_command_was_ended_is_its_last_word(tmp_path: Path) -> None:
+    """What it has started may have more to say, and holds the same pipe."""
+    socket = tmp_path / "mcp.sock"
+    command = f"yes more >&2 & printf %s '{ends.PROCESSES}' >{socket}.ended; kill -KILL $$"
+    attended = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", "from workspace_runtime.inside.attend import main; main()", "free"),
+        *("bash", "-c", command),
+        env={**os.environ, "GATEHOUSE_SOCKET": str(socket), MARK: secrets.token_hex(8)},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(60):
+        _, said = await attended.communicate()
+    assert (attended.returncode, ends.reason_in(said[-10_000:].decode())) == (137, ends.PROCESSES), said[-1000:]
 
 
 async def test_commands_that_fill_the_volume_are_ended(tools: Tools) -> None:

@@ -1,0 +1,52 @@
+"""The processes of a command, also those that went their own way: found by the mark that each carries.
+
+`shell` marks its jobs, and the engine's driver (`workspace_runtime.docker`) the commands that come from outside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+
+MARK = "GATEHOUSE_JOB"
+_ROUNDS = 100
+
+
+def marked(mark: str, session: int = -1) -> list[int]:
+    """The processes of a job: those of its session, and those that carry its mark."""
+    return carrying(f"{MARK}={mark}".encode(), session)
+
+
+def carrying(needle: bytes, session: int = -1) -> list[int]:
+    """Processes with this variable in their environment, and those of a session."""
+    found: list[int] = []
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        with contextlib.suppress(OSError, ValueError):  # gone meanwhile, or half gone
+            pid = int(name)
+            with open(f"/proc/{name}/stat", "rb") as file:
+                state, *numbers = file.read().rpartition(b")")[2].split()
+            if state == b"Z":
+                continue
+            if int(numbers[2]) == session:
+                found.append(pid)
+                continue
+            with open(f"/proc/{name}/environ", "rb") as file:
+                if needle in file.read().split(b"\0"):
+                    found.append(pid)
+    return found
+
+
+def end_marked(mark: str) -> None:
+    """End whatever carries a mark, but for who asks: a command that came from outside, and is over or left alone."""
+    for _ in range(_ROUNDS):
+        pids = [pid for pid in marked(mark) if pid != os.getpid()]
+        if not pids:
+            return
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
