@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from gateway.api.registry.auth import LIMIT
+from gateway.api.shared.paging import PageLimit, PageOffset
 from gateway.api.shared.route import Caller, Front, Session, public
 from gateway.auth import pages
 from gateway.auth.browser import Browsers, single
@@ -73,8 +74,8 @@ def router(front: Front, accounts: AccountService, standings: Standings, origin:
         session: Session,
         request: Request,
         caller: Caller,
-        limit: Annotated[int, Query(ge=1, le=1000)] = 50,
-        offset: Annotated[int, Query(ge=0, le=1_000_000_000)] = 0,
+        limit: PageLimit = 50,
+        offset: PageOffset = 0,
     ) -> AccountsView:
         return await standings.list(session, caller, origin.of(request.scope), limit=limit, offset=offset)
 

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BaseModel, Field
 
+from gateway.api.shared.paging import PageOffset
 from gateway.api.shared.route import Caller, Front, Session
 from registry.identity.models import ApiKey
 from registry.identity.service import KEY_MARK, IdentityService
@@ -66,7 +67,7 @@ def router(front: Front, identity: IdentityService) -> APIRouter:
         session: Session,
         caller: Caller,
         limit: Annotated[int, Query(ge=1, le=100)] = 50,
-        offset: Annotated[int, Query(ge=0, le=1_000_000_000)] = 0,
+        offset: PageOffset = 0,
     ) -> KeysAnswer:
         found, total = await identity.keys(session, caller, limit=limit, offset=offset)
         return KeysAnswer(api_keys=[_key(key) for key in found], total=total, limit=limit, offset=offset)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
+from gateway.api.shared.paging import PageLimit, PageOffset
 from gateway.api.shared.rate_limits import Limit
 from gateway.api.shared.route import Caller, Front, Session
 from registry.approvals.service import ApprovalService
@@ -34,8 +35,8 @@ def router(front: Front, approvals: ApprovalService) -> APIRouter:
         session: Session,
         caller: Caller,
         status: Status | Literal["all"] = "waiting",
-        limit: Annotated[int, Query(ge=1, le=1000)] = 50,
-        offset: Annotated[int, Query(ge=0, le=1_000_000_000)] = 0,
+        limit: PageLimit = 50,
+        offset: PageOffset = 0,
     ) -> ApprovalsView:
         wanted = None if status == "all" else status
         return await approvals.list(session, caller, wanted, limit=limit, offset=offset)

@@ -5,11 +5,12 @@ Source: `sprintconnect.md`, Health Monitoring; resolving alerts, and changing an
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from gateway.api.shared.paging import PageLimit, PageOffset
 from gateway.api.shared.rate_limits import Limit
 from gateway.api.shared.route import Caller, Front, Session, public
 from registry.health.history import Granularity
@@ -129,8 +130,8 @@ def router(front: Front, monitoring: MonitoringService, circuits: Circuits) -> A
         session: Session,
         caller: Caller,
         open_only: bool = False,
-        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-        offset: Annotated[int, Query(ge=0, le=1_000_000_000)] = 0,
+        limit: PageLimit = 100,
+        offset: PageOffset = 0,
     ) -> AlertsView:
         return await monitoring.alerts(session, caller, server_id, open_only=open_only, limit=limit, offset=offset)
 

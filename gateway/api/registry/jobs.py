@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from gateway.api.shared.paging import PageLimit, PageOffset
 from gateway.api.shared.route import Caller, Front, Session
 from registry.jobs.service import JobService, JobsView, JobView, Status, job_view
 
@@ -19,8 +20,8 @@ def router(front: Front, jobs: JobService) -> APIRouter:
         caller: Caller,
         status: Status | None = None,
         topic: Annotated[str | None, Query(max_length=64)] = None,
-        limit: Annotated[int, Query(ge=1, le=1000)] = 50,
-        offset: Annotated[int, Query(ge=0, le=1_000_000_000)] = 0,
+        limit: PageLimit = 50,
+        offset: PageOffset = 0,
     ) -> JobsView:
         return await jobs.list(session, caller, status=status, topic=topic, limit=limit, offset=offset)
 

@@ -10,9 +10,10 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header
 from pydantic import BaseModel, ConfigDict, Field
 
+from gateway.api.shared.paging import PageLimit, PageOffset
 from gateway.api.shared.rate_limits import Limit
 from gateway.api.shared.route import Caller, Front, Session
 from registry.servers.circuit import Circuits
@@ -141,8 +142,8 @@ def router(
         environment: Environment | None = None,
         status: Status | None = None,
         health_status: Literal["healthy", "unhealthy", "degraded", "unknown"] | None = None,
-        limit: Annotated[int, Query(ge=1, le=1000)] = 50,
-        offset: Annotated[int, Query(ge=0, le=1_000_000_000)] = 0,
+        limit: PageLimit = 50,
+        offset: PageOffset = 0,
     ) -> ServersAnswer:
         wanted = {"environment": environment, "status": status, "health_status": health_status}
         found, total = await servers.list(session, caller, **wanted, limit=limit, offset=offset)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
+from gateway.api.shared.paging import PageLimit, PageOffset
 from gateway.api.shared.rate_limits import Limit
 from gateway.api.shared.route import Caller, Front, Session
 from registry.teams.service import TeamService
@@ -47,8 +46,8 @@ def router(front: Front, teams: TeamService) -> APIRouter:
     async def list_teams(
         session: Session,
         caller: Caller,
-        limit: Annotated[int, Query(ge=1, le=1000)] = 50,
-        offset: Annotated[int, Query(ge=0, le=1_000_000_000)] = 0,
+        limit: PageLimit = 50,
+        offset: PageOffset = 0,
     ) -> TeamsView:
         return await teams.list(session, caller, limit=limit, offset=offset)
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from gateway.api.registry.servers import DISCOVERY
 from gateway.api.registry.tools_description import describe
 from gateway.api.shared.errors import REQUEST_ID
+from gateway.api.shared.paging import PageLimit, PageOffset
 from gateway.api.shared.route import Caller, Front, requires
 from gateway.api.shared.tool_door import ToolDoor
 from registry.core.errors import GatehouseError, Invalid
@@ -80,8 +81,8 @@ def router(front: Front, door: ToolDoor, *, url: str) -> APIRouter:
     @api.get("/v1/tools", response_model=ToolsAnswer, dependencies=[requires("mcp:tools:list")])
     async def list_tools(
         caller: Caller,
-        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-        offset: Annotated[int, Query(ge=0, le=1_000_000_000)] = 0,
+        limit: PageLimit = 100,
+        offset: PageOffset = 0,
     ) -> Response:
         found = door.tools(caller)
         page = b",".join(found[offset : offset + limit])

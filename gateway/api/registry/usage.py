@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime, BaseModel
 
+from gateway.api.shared.paging import PageLimit, PageOffset
 from gateway.api.shared.route import Caller, Front, Session
 from registry.usage.queries import CallFilter
 from registry.usage.service import UsageService
@@ -54,7 +55,7 @@ def router(front: Front, usage: UsageService) -> APIRouter:
         caller: Caller,
         wanted: Filter,
         by: GroupBy,
-        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        limit: PageLimit = 100,
     ) -> GroupsAnswer:
         return GroupsAnswer(by=by, groups=await usage.grouped(session, caller, wanted, by, limit=limit))
 
@@ -63,8 +64,8 @@ def router(front: Front, usage: UsageService) -> APIRouter:
         session: Session,
         caller: Caller,
         wanted: Filter,
-        limit: Annotated[int, Query(ge=1, le=1000)] = 50,
-        offset: Annotated[int, Query(ge=0, le=1_000_000_000)] = 0,
+        limit: PageLimit = 50,
+        offset: PageOffset = 0,
     ) -> CallsAnswer:
         found, total = await usage.calls(session, caller, wanted, limit=limit, offset=offset)
         return CallsAnswer(calls=found, total=total, limit=limit, offset=offset)

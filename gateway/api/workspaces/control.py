@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
+from gateway.api.shared.paging import PageLimit
 from gateway.api.shared.route import Caller, Front, Session
 from gateway.api.workspaces.shared import GENERAL, Wrapped
 from registry.workspaces.console import Console, Executed, LogEntry, StatsView
@@ -87,7 +88,7 @@ def router(front: Front, workspaces: WorkspaceService, console: Console, endpoin
 
     @api.get(f"{at}/events")
     async def get_events(
-        workspace_id: int, session: Session, caller: Caller, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+        workspace_id: int, session: Session, caller: Caller, limit: PageLimit = 100
     ) -> Wrapped[EventsData]:
         found = await workspaces.events(session, caller, workspace_id, limit)
         return Wrapped(data=EventsData(events=[event_view(event) for event in found]))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -16,6 +17,24 @@ from tests.support.servers.oidc import CLIENT_ID, CLIENT_SECRET, OidcProvider, g
 
 CALLBACK = "/v1/auth/oidc/callback"
 LOGIN = "/v1/auth/oidc/login?next=/v1/auth/me"
+
+
+@contextmanager
+def provided(
+    tmp_path: Path, npm_package: Callable[[str], NpmPackage], **more: Any
+) -> Iterator[tuple[OidcProvider, int, dict[str, Any]]]:
+    """A provider, the port where it expects the gateway, and the gateway's settings."""
+    port = free_port()
+    base = f"http://127.0.0.1:{port}"
+    package = npm_package("oidc-provider")
+    with OidcProvider(package, tmp_path / "provider", callback=base + CALLBACK, logged_out=f"{base}/bye") as provider:
+        settings = {
+            "oidc_issuer": provider.issuer,
+            "oidc_client_id": CLIENT_ID,
+            "oidc_client_secret": CLIENT_SECRET,
+            "oidc_default_role": "viewer",
+        }
+        yield provider, port, settings | more
 
 
 async def signed_in(person: Browser, name: str) -> dict[str, Any]:
@@ -32,21 +51,14 @@ async def signed_in(person: Browser, name: str) -> dict[str, Any]:
 
 @attack(20)
 async def test_people_come_change_and_leave(tmp_path: Path, npm_package: Callable[[str], NpmPackage]) -> None:
-    port = free_port()
-    base = f"http://127.0.0.1:{port}"
-    package = npm_package("oidc-provider")
-    with OidcProvider(package, tmp_path / "provider", callback=base + CALLBACK, logged_out=f"{base}/bye") as provider:
-        settings = {
-            "oidc_issuer": provider.issuer,
-            "oidc_client_id": CLIENT_ID,
-            "oidc_client_secret": CLIENT_SECRET,
-            "oidc_scopes": "openid email profile groups",
-            "oidc_role_claim": "groups",
-            "oidc_roles": ("chiefs=admin", "staff=user"),
-            "oidc_default_role": "viewer",
-        }
+    roles = {
+        "oidc_scopes": "openid email profile groups",
+        "oidc_role_claim": "groups",
+        "oidc_roles": ("chiefs=admin", "staff=user"),
+    }
+    with provided(tmp_path, npm_package, **roles) as (provider, port, settings):
         async with running_gateway(tmp_path / "data", at=port, **settings) as gateway:
-            assert gateway.url == base
+            base = gateway.url
             async with browser(base) as person:
                 page = await person.open("/login?next=/oauth/authorize")
                 assert 'href="/v1/auth/oidc/login?next=/oauth/authorize"' in page.text
@@ -86,16 +98,8 @@ def with_changes(back: str, **changes: str) -> str:
 async def test_what_the_provider_gave_serves_its_person_once(
     tmp_path: Path, npm_package: Callable[[str], NpmPackage]
 ) -> None:
-    port = free_port()
-    base = f"http://127.0.0.1:{port}"
-    package = npm_package("oidc-provider")
-    with OidcProvider(package, tmp_path / "provider", callback=base + CALLBACK, logged_out=f"{base}/bye") as provider:
-        settings = {
-            "oidc_issuer": provider.issuer,
-            "oidc_client_id": CLIENT_ID,
-            "oidc_client_secret": CLIENT_SECRET,
-            "oidc_default_role": "viewer",
-        }
+    with provided(tmp_path, npm_package) as (_, port, settings):
+        base = f"http://127.0.0.1:{port}"
         async with (
             running_gateway(tmp_path / "data", at=port, **settings),
             browser(base) as ada,
