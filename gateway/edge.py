@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from uvicorn.config import Config
     from uvicorn.server import ServerState
 
+    from gateway.busy_polling import BusyPolling
+
 MAX_HEAD_BYTES = 64 * 1024
 MAX_FIELDS = 100
 MAX_TARGET_BYTES = 16 * 1024
@@ -41,16 +43,22 @@ class HeadRefused(ValueError):
 
 
 class GuardedHttp(HttpToolsProtocol):
-    """One connection."""
+    """One connection.
+
+    Args:
+        polling: told when a request has begun, and when it was answered.
+    """
 
     def __init__(
         self,
+        polling: BusyPolling,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self._polling = polling
         self._head_bytes = 0
         self._fields: list[tuple[bytes, bytes]] = []
         self._seen: set[bytes] = set()
@@ -207,6 +215,7 @@ class GuardedHttp(HttpToolsProtocol):
         # uvicorn waits for these when it stops. The exchange leaves by itself: a callback would cost more.
         cycle.task = self.loop.create_task(cycle.run(self.app, self.tasks))  # type: ignore[arg-type]
         self.tasks.add(cycle.task)
+        self._polling.stir(self, self.loop)
 
     def on_body(self, body: bytes) -> None:
         self._heard_at = self.loop.time()
@@ -231,6 +240,7 @@ class GuardedHttp(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
+        self._polling.stir(self, self.loop)
         if self._waiting:
             self._begin(self._waiting.popleft())
         else:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
 import uvloop
 
 from gateway.app import Application
+from gateway.busy_polling import BusyPolling
 from gateway.edge import GuardedHttp
 from gateway.realtime.upgrade import MAX_MESSAGE, websocket_protocol
 from gateway.workers import Workers
@@ -31,10 +33,11 @@ class _Server(uvicorn.Server):
     """uvicorn's server; the application hears of the end before its connections are waited for."""
 
     def __init__(self, application: Application) -> None:
+        polling = BusyPolling(application.ground.settings.busy_poll_microseconds / 1e6)
         super().__init__(
             uvicorn.Config(
                 application,
-                http=GuardedHttp,
+                http=cast("Any", partial(GuardedHttp, polling)),
                 ws=cast("Any", websocket_protocol),
                 ws_max_size=MAX_MESSAGE,
                 lifespan="on",

@@ -161,6 +161,8 @@ class Settings(BaseSettings):
     """After so long without a request a client of the older revisions must initialize again."""
     catalog_ttl_seconds: int = Field(default=300, ge=1)
     """How long a client may keep a list, and how often a server's offer is read again."""
+    busy_poll_microseconds: int = Field(default=300, ge=0, le=10_000)
+    """For so long after a connection that is busy alone was heard or answered, the process looks on for more."""
 
     @field_validator(
         "trusted_proxies",

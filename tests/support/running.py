@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import aiohttp
 import uvicorn
 
 from gateway.app import Application
+from gateway.busy_polling import BusyPolling
 from gateway.edge import GuardedHttp
 from registry.core.settings import Settings
 from tests.support.components.machine import free_port
@@ -69,10 +71,9 @@ async def running_gateway(directory: Path, *, at: int | None = None, **changes: 
     made = await application.prepare()
     assert made is not None
     assert made.admin_api_key is not None
+    http: Any = partial(GuardedHttp, BusyPolling(settings.busy_poll_microseconds / 1e6))
     server = uvicorn.Server(
-        uvicorn.Config(
-            application, host="127.0.0.1", port=port, lifespan="on", log_config=None, ws="none", http=GuardedHttp
-        )
+        uvicorn.Config(application, host="127.0.0.1", port=port, lifespan="on", log_config=None, ws="none", http=http)
     )
     # A test's loop has its own signals, and ends on its own terms.
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
