@@ -17,6 +17,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.cycle import SHORT, Cycle
+from gateway.known_head import KnownHead
 
 if TYPE_CHECKING:
     from uvicorn.config import Config
@@ -65,6 +66,7 @@ class GuardedHttp(HttpToolsProtocol):
         self._cycle: Cycle | None = None
         self._waiting: deque[Cycle] = deque()
         self._upgrading = False
+        self._known: tuple[KnownHead, dict[str, Any]] | None = None
         self._idle_since: float | None = None
         self._in_head = True
         self._in_body = False
@@ -121,8 +123,43 @@ class GuardedHttp(HttpToolsProtocol):
     # -- the parser
 
     def data_received(self, data: bytes) -> None:
+        # All that came before was read and answered: what comes now begins a request.
+        between = self._idle_since is not None and not self._in_head and not self._in_body
         self._idle_since = None
+        known, self._known = self._known, None
+        if known is not None and between and (body := known[0].body(data)) is not None:
+            self._known = known
+            self._take(known[1], body)
+            return
+        before = self._cycle
         super().data_received(data)
+        if between and self._cycle is not before:
+            self._remember(data)
+
+    def _take(self, told: dict[str, Any], body: bytes) -> None:
+        """A whole request with the last one's head.
+
+        Args:
+            told: the last one's scope, without what is of that request alone.
+        """
+        self._heard_at = self.loop.time()
+        length = b"%d" % len(body)
+        fields = [(name, length if name == b"content-length" else value) for name, value in told["headers"]]
+        cycle = self._made({**told, "headers": fields, "state": self.app_state.copy()}, keep_alive=True)
+        cycle.feed(body)
+        cycle.more_body = False
+        cycle.wake()
+        self._begin(cycle)
+
+    def _remember(self, data: bytes) -> None:
+        """Know the head of what was just parsed, if that was one plain request, and all of it."""
+        cycle = self._cycle
+        if cycle is None or cycle.more_body or not cycle.keep_alive or self._upgrading:
+            return
+        head = KnownHead.of(data)
+        if head is not None:
+            told = {name: value for name, value in cycle.scope.items() if name != SHORT}
+            self._known = head, {**told, "headers": tuple(self._fields)}
 
     def on_message_begin(self) -> None:
         self.url = b""
@@ -166,22 +203,13 @@ class GuardedHttp(HttpToolsProtocol):
         self._in_head = False
         self._in_body = True
         self.headers = self._fields
-        self.scope = self._scope(parser.get_method().decode("ascii"), version)  # type: ignore[assignment]
+        scope = self._scope(parser.get_method().decode("ascii"), version)
+        self.scope = scope  # type: ignore[assignment]
         self._upgrading = parser.should_upgrade() and self._should_upgrade()
         if self._upgrading:
             return
         before = self._cycle
-        cycle = Cycle(
-            self.scope,  # type: ignore[arg-type]
-            self.transport,
-            self.flow,
-            self.server_state.default_headers,
-            self.on_response_complete,
-            expects=self.expect_100_continue,
-            keep_alive=version != "1.0" and parser.should_keep_alive(),
-        )
-        self.scope[SHORT] = cycle  # type: ignore[literal-required]
-        self._cycle = cycle
+        cycle = self._made(scope, keep_alive=version != "1.0" and parser.should_keep_alive())
         if before is None or before.response_complete:
             self._begin(cycle)
         else:
@@ -210,6 +238,19 @@ class GuardedHttp(HttpToolsProtocol):
             "headers": self._fields,
             "state": self.app_state.copy(),
         }
+
+    def _made(self, scope: dict[str, Any], *, keep_alive: bool) -> Cycle:
+        """A new exchange, the connection's last one."""
+        cycle = self._cycle = scope[SHORT] = Cycle(
+            scope,
+            self.transport,
+            self.flow,
+            self.server_state.default_headers,
+            self.on_response_complete,
+            expects=self.expect_100_continue,
+            keep_alive=keep_alive,
+        )
+        return cycle
 
     def _begin(self, cycle: Cycle) -> None:
         # uvicorn waits for these when it stops. The exchange leaves by itself: a callback would cost more.

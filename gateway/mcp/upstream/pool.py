@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 import httptools
 
+from gateway.known_head import KnownHead
+
 if TYPE_CHECKING:
     from registry.core.egress import Target
 
@@ -59,6 +61,16 @@ class Response:
         self.challenge = b""
         self.body = b""
         self.stream: BodyStream | None = None
+
+    def like(self) -> Response:
+        """Another one whose head says the same, but for its length."""
+        other = Response()
+        other.status = self.status
+        other.content_type = self.content_type
+        other.encoding = self.encoding
+        other.session_id = self.session_id
+        other.challenge = self.challenge
+        return other
 
 
 class BodyStream:
@@ -135,12 +147,14 @@ class BodyStream:
 
 class _Connection(asyncio.Protocol):
     __slots__ = (
+        "_begun",
         "_body",
         "_buffered",
         "_chunked",
         "_exchanges",
         "_header_bytes",
         "_keep",
+        "_known",
         "_length",
         "_loop",
         "_parser",
@@ -162,12 +176,15 @@ class _Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[Response] | None = None
         self._stream: BodyStream | None = None
         self._response = Response()
+        self._begun = False
+        """The parser has seen some of a response."""
         self._body: list[bytes] = []
         self._buffered = 0
         self._chunked = False
         self._length: int | None = None
         self._header_bytes = 0
         self._keep = False
+        self._known: tuple[KnownHead, Response] | None = None
         self._paused = False
         self.idle_since = 0.0
 
@@ -182,12 +199,26 @@ class _Connection(asyncio.Protocol):
             # Nobody asked: an unsolicited byte means the connection can no longer be trusted.
             self._close()
             return
+        response, between = self._response, not self._begun
+        known, self._known = self._known, None
+        body = known[0].body(data) if known is not None and between else None
+        if known is not None and body is not None and len(body) <= BUFFER_UP_TO:
+            self._known = known
+            self._keep = True
+            response = known[1].like()
+            response.length = len(body)
+            self._answer(response, body)
+            return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             self._fail("the server switched protocols")
         except httptools.HttpParserError as error:
             self._fail(f"the response is not valid HTTP ({error})")
+        else:
+            whole = self._response is not response and response.status >= 200
+            if between and whole and self._keep and (head := KnownHead.of(data)) is not None:
+                self._known = head, response.like()
 
     def eof_received(self) -> bool:
         return False
@@ -208,6 +239,7 @@ class _Connection(asyncio.Protocol):
         if self._waiter is None and self._stream is None:
             # A second response right behind the one that was asked for; it would end up in another caller's hands.
             raise ValueError("unasked response")
+        self._begun = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._header_bytes += len(name) + len(value)
@@ -259,10 +291,14 @@ class _Connection(asyncio.Protocol):
         if self._stream is not None:
             self._finish_stream(None)
             return
-        response, waiter, body = self._response, self._waiter, self._body
+        response, body = self._response, self._body
         self._response, self._body = Response(), []
-        response.body = body[0] if len(body) == 1 else b"".join(body)
-        self._waiter = None
+        self._answer(response, body[0] if len(body) == 1 else b"".join(body))
+
+    def _answer(self, response: Response, body: bytes) -> None:
+        """The whole response has come."""
+        response.body = body
+        waiter, self._waiter = self._waiter, None
         self._release()
         if waiter is not None and not waiter.done():
             waiter.set_result(response)
@@ -289,6 +325,7 @@ class _Connection(asyncio.Protocol):
         self._response = Response()
         self._body = []
         self._buffered = self._header_bytes = 0
+        self._begun = False
         self._length = None
         self._chunked = False
         waiter = self._waiter = self._loop.create_future()
