@@ -30,6 +30,8 @@ class _Kept:
         self.size = 0
         self.last = 0
         self.ended = False
+        self.outlived = False
+        """It had ended when it was last looked at."""
         self.news = asyncio.Event()
 
     def add(self, event: bytes) -> int:
@@ -77,6 +79,13 @@ class Replay:
             return None
         kept = self._kept.get(int(number))
         return None if kept is None else self._go_on(int(number), kept, int(place))
+
+    def tidy(self) -> None:
+        """Forget the streams that had ended before the last time that this was called."""
+        for number, kept in list(self._kept.items()):
+            if kept.outlived:
+                del self._kept[number]
+            kept.outlived = kept.ended
 
     async def _go_on(self, number: int, kept: _Kept, place: int) -> AsyncIterator[bytes]:
         yield sse.KEEP_ALIVE

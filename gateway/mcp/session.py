@@ -262,7 +262,8 @@ class LegacySession:
             stream.end(ClientGone())
 
     def tidy(self) -> None:
-        """Drop what was left for others before the last time that this was called."""
+        """Drop what was left for others, and the streams that had ended, before the last time that this was called."""
+        self.replay.tidy()
         for name in self._left_before:
             self.record.drop(name)
         self._left_before, self._left = self._left, []

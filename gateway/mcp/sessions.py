@@ -30,6 +30,8 @@ log = structlog.get_logger(__name__)
 
 IN_MEMORY = 10_000
 """Sessions whose live state is kept; the one longest unused goes first, and comes back from its record."""
+OPENED = 1000
+"""Ids given here whose first request is expected any moment."""
 GATHER_SECONDS = 0.05
 """How long changes are gathered before they are saved."""
 POLL_SECONDS = 0.5
@@ -77,6 +79,8 @@ class LegacySessions:
         self._mark = secrets.token_hex(6)
         self._live: OrderedDict[tuple[str, str], LegacySession] = OrderedDict()
         self._by_key: dict[str, LegacySession] = {}
+        self._opened: dict[str, float] = {}
+        """Nonces of the last ids that were given here, and when: nobody else can have written of them long before."""
         self._ended: dict[str, float] = {}
         self._recalling: dict[tuple[str, str], asyncio.Task[LegacySession | None]] = {}
         self._unsaved: dict[str, LegacySession] = {}
@@ -86,7 +90,7 @@ class LegacySessions:
         self._tasks: list[asyncio.Task[None]] = []
 
     def open(self, principal: Principal, version: str, capabilities: bytes) -> str:
-        """The id of a new session. Nothing is kept of it."""
+        """The id of a new session. Of the last ones it is kept that they were opened here, and no more."""
         agreed = Agreed(
             subject=principal.subject,
             version=version,
@@ -94,6 +98,9 @@ class LegacySessions:
             expires=self._now() + self._idle_seconds,
             nonce=secrets.token_hex(8),
         )
+        if len(self._opened) >= OPENED:
+            del self._opened[next(iter(self._opened))]
+        self._opened[agreed.nonce] = self._clock.monotonic()
         return self._sealer.seal(msgspec.json.encode(agreed), principal.subject)
 
     def find(self, principal: Principal, identifier: str) -> LegacySession | None:
@@ -220,7 +227,10 @@ class LegacySessions:
         key = self._digester.digest(f"{agreed.subject}\n{identifier}")
         if key in self._ended:
             return None
-        stored = await self._load(key)
+        opened = self._opened.pop(agreed.nonce, float("-inf"))
+        # What another process has written of it since then, the next poll brings, as for any session in use here.
+        new = self._clock.monotonic() - opened < LOOK_BACK_SECONDS / 2
+        stored = None if new else await self._load(key)
         now = self._now()
         if (stored is None and agreed.expires <= now) or (stored is not None and ENDED in stored):
             return None
@@ -233,7 +243,7 @@ class LegacySessions:
             changed=self._changed,
             look=self._look,
         )
-        session.seen_at = self._clock.monotonic()
+        session.seen_at = opened if new else self._clock.monotonic()
         session.renewed = agreed.expires - self._idle_seconds
         session.expires = now + self._idle_seconds
         self._live[agreed.subject, identifier] = self._by_key[key] = session
@@ -300,8 +310,8 @@ class LegacySessions:
         self._by_key.pop(session.key, None)
         if ended:
             now = self._now()
-            # They all last equally long, so the first to have ended is the first to be forgotten.
-            while self._ended and next(iter(self._ended.values())) <= now:
+            # They all last equally long, so the first to have ended is the first to be forgotten. The store knows more.
+            while self._ended and (next(iter(self._ended.values())) <= now or len(self._ended) >= IN_MEMORY):
                 del self._ended[next(iter(self._ended))]
             self._ended[session.key] = now + self._idle_seconds
             session.give_up_all()

@@ -24,8 +24,8 @@ LOADS: dict[str, list[str]] = {
     "lists": ["--mode", "list", "--path", "/servers/up/mcp", "--expect-tools", "3"],
     "large calls": ["--mode", "call", "--size", "100000"],
 }
-SETTLED = 3
-"""Cycles after which whatever fills once is full: pools, caches, the database's pages."""
+SETTLED = 5
+"""Cycles after which whatever fills is full: pools, caches, the database's pages, what is kept for some minutes."""
 GROWTH_MIB = 8.0
 
 

@@ -12,7 +12,7 @@ import pytest
 from gateway.mcp.envelope import Message
 from gateway.mcp.flights import ClientGone, Flight
 from gateway.mcp.session import LegacySession
-from gateway.mcp.sessions import IN_MEMORY, RENEWALS, LegacySessions
+from gateway.mcp.sessions import IN_MEMORY, LOOK_BACK_SECONDS, RENEWALS, LegacySessions
 from registry.core.security import Digester, Sealer
 from registry.identity.principal import Principal
 from tests.gateway.mcp.made import principal
@@ -144,6 +144,37 @@ async def test_only_changes_are_written(house: House) -> None:
         session.bind("s1", None)
         await process.save()
     assert house.shelf.saves == 1
+
+
+async def test_a_session_that_was_just_opened_here_is_looked_for_nowhere_else(house: House) -> None:
+    here, there = house.process(), house.process()
+    identifier = here.open(OWNER, "2025-11-25", b"{}")
+    await found(here, identifier)
+    assert house.shelf.loads == 0
+    await found(there, identifier)
+    late = here.open(OWNER, "2025-11-25", b"{}")
+    house.clock.advance(LOOK_BACK_SECONDS)
+    await found(here, late)
+    assert house.shelf.loads == 2
+
+
+async def test_what_another_process_has_made_of_it_meanwhile_is_soon_known(house: House) -> None:
+    here, there = house.process(), house.process()
+    identifier = here.open(OWNER, "2025-11-25", b"{}")
+    await there.end(await found(there, identifier))
+    await found(here, identifier)
+    await here.poll()
+    assert await here.recall(OWNER, identifier) is None
+
+
+async def test_what_is_known_of_ended_sessions_is_bounded(house: House) -> None:
+    process = house.process()
+    first = await opened(process)
+    await process.end(first)
+    for _ in range(IN_MEMORY):
+        await process.end(await opened(process))
+    assert len(process._ended) == IN_MEMORY
+    assert await process.recall(OWNER, first.id) is None, "the store knows it"
 
 
 async def test_what_is_known_of_ended_sessions_is_forgotten_in_time(house: House) -> None:

@@ -24,6 +24,7 @@ class Shelf:
     clock: Clock
     records: dict[str, Record] = field(default_factory=dict)
     away: bool = False
+    loads: int = 0
     saves: int = 0
 
     def now(self) -> float:
@@ -37,6 +38,7 @@ class MemorySessions:
         self._shelf = shelf
 
     async def load(self, key: str) -> Fields | None:
+        self._shelf.loads += 1
         record = self._alive(key)
         return dict(record.fields) if record is not None else None
 
