@@ -36,7 +36,7 @@ find_python() {
             "$candidate" -c "$PROBE" 2>/dev/null || true
         done | sort -n | head -n 1
     )
-    [ -n "$found" ] || die "Python 3.11 or newer with venv is needed, and ${PYTHON:-python3} is not that." \
+    [ -n "$found" ] || die "Python 3.11 or newer is needed, with its venv module, and ${PYTHON:-python3} is not that." \
         "Install it (on Debian: apt-get install python3-venv), or set PYTHON to its path."
     printf '%s\n' "${found#* * }"
 }

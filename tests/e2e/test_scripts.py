@@ -78,6 +78,19 @@ def test_a_python_that_is_too_old_is_refused_in_words(checkout: Path) -> None:
     assert not (checkout / ".venv").exists()
 
 
+def test_the_fastest_python_of_those_that_can_is_taken(checkout: Path) -> None:
+    """Each tells its probe a figure of its own: whichever is really the fastest differs from machine to machine."""
+    known = {"python3": "900 3.11.9 /slow/python3", "python3.11": "", "python3.12": "80 3.12.1 /a fast/python3.12"}
+    for name, told in known.items():
+        program = checkout / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!/bin/sh\n[ -n '{told}' ] && echo '{told}'\n")
+        program.chmod(0o755)
+    pythons = " ".join(str(checkout / "bin" / name) for name in known)
+    found = _run(checkout, "bash", "-c", f". {checkout}/scripts/lib.sh; find_python", PYTHON=pythons)
+    assert found.stdout == "/a fast/python3.12\n", found.stderr
+
+
 def test_test_runs_the_suite_and_the_long_tests_only_when_asked(checkout: Path) -> None:
     (checkout / "tests").mkdir()
     (checkout / "tests" / "test_sample.py").write_text(TESTS)
