@@ -32,6 +32,8 @@ ENVIRONMENTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """Environments by name and what is installed in each; ContextForge of this version needs Python 3.12."""
 
+_RESULT_ALONE = "it drops the notifications and sends the result alone"
+
 
 def place() -> Path:
     """The directory that holds the peers' environments."""
@@ -42,12 +44,9 @@ def install(names: Iterable[str]) -> None:
     """Makes the environments of that name, or brings them to the pinned versions. Uses uv where there is one.
 
     The interpreter is the one that `GATEHOUSE_BENCH_PEERS_PYTHON` names, else python3.12 of the search path. Raises
-    MissingProgram without one, BenchError when a package cannot be had.
+    MissingProgram without one that works, BenchError when a package cannot be had.
     """
-    wanted = os.environ.get(PYTHON, "python3.12")
-    python = shutil.which(wanted)
-    if not python:
-        raise MissingProgram(f"there is no {wanted}: install it, or name an interpreter of Python 3.12 in {PYTHON}")
+    python = _python()
     uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     for name in names:
         folder, packages = place() / name, ENVIRONMENTS[name]
@@ -56,6 +55,18 @@ def install(names: Iterable[str]) -> None:
             _run([uv, "venv", "--python", python, str(folder)] if uv else [python, "-m", "venv", str(folder)])
         pip = [uv, "pip", "install", "--python", str(inside)] if uv else [str(inside), "-m", "pip", "install"]
         _run([*pip, "--quiet", *packages])
+
+
+def _python() -> str:
+    """An interpreter that runs and is new enough; a name on the search path may be a mere shim of a version manager."""
+    wanted = os.environ.get(PYTHON, "python3.12")
+    if python := shutil.which(wanted):
+        question = "import sys; sys.exit(sys.version_info < (3, 12))"
+        if subprocess.run([python, "-c", question], check=False, capture_output=True).returncode == 0:
+            return python
+    raise MissingProgram(
+        f"{wanted} is not an interpreter of Python 3.12 that runs here: install one, or name it in {PYTHON}"
+    )
 
 
 def _run(command: list[str]) -> str:
@@ -109,9 +120,7 @@ class LiteLlm(Peer):
     """LiteLLM's proxy with the upstream among its `mcp_servers`, a master key, and no database."""
 
     name = packages = "litellm"
-    not_offered = MappingProxyType(
-        {"modern": "it refuses 2026-07-28", "progress": "it drops the notifications and sends the result alone"}
-    )
+    not_offered = MappingProxyType({"modern": "it refuses 2026-07-28", "progress": _RESULT_ALONE})
 
     def prepare(self, behind: list[Behind]) -> None:
         self.path = "/mcp/"
@@ -147,10 +156,7 @@ class ContextForge(Peer, Registering):
     name = packages = "contextforge"
     probe = "/health"
     not_offered = MappingProxyType(
-        {
-            "progress": "it drops the notifications and sends the result alone",
-            "hold": "it refuses the GET that opens a stream unless it is told otherwise",
-        }
+        {"progress": _RESULT_ALONE, "hold": "without sessions it refuses the GET of a stream"}
     )
     settings: ClassVar[Mapping[str, str]] = MappingProxyType({})
     _ADMIN = "bench@example.org"
@@ -235,6 +241,7 @@ class TunedContextForge(ContextForge):
     """
 
     name = "contextforge-tuned"
+    not_offered = MappingProxyType({"progress": _RESULT_ALONE})
     settings = MappingProxyType(
         {
             **dict.fromkeys(_OFF, "false"),

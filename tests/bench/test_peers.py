@@ -102,8 +102,9 @@ def test_an_unknown_peer_is_not_installed(environments: Path, capsys: pytest.Cap
     assert not environments.exists()
 
 
-def test_installing_needs_an_interpreter(environments: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(peers.PYTHON, "python-that-is-not-there")
+@pytest.mark.parametrize("python", ["python-that-is-not-there", "false"])
+def test_installing_needs_an_interpreter(python: str, environments: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(peers.PYTHON, python)
     with pytest.raises(MissingProgram, match=peers.PYTHON):
         peers.install(["fastmcp"])
 
@@ -120,7 +121,8 @@ def test_each_peer_gets_its_own_environment_and_pinned_versions(
         program = programs / name
         # a new environment is a folder with an interpreter of the same kind
         program.write_text(
-            f'#!/bin/sh\necho "{name} $*" >> {log}\ncase "$*" in *venv*) for last; do :; done;'
+            f'#!/bin/sh\ntest "$1" = -c && exit 0\necho "{name} $*" >> {log}\n'
+            'case "$*" in *venv*) for last; do :; done;'
             f' /bin/mkdir -p "$last/bin" && /bin/cp {programs}/python3.12 "$last/bin/python";; esac\n'
         )
         program.chmod(program.stat().st_mode | stat.S_IXUSR)
@@ -138,7 +140,7 @@ def test_each_peer_gets_its_own_environment_and_pinned_versions(
 
 def test_an_install_that_fails_says_why(environments: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     python = tmp_path / "python"
-    python.write_text("#!/bin/sh\necho no room left >&2\nexit 3\n")
+    python.write_text("#!/bin/sh\ntest $1 = -c && exit 0\necho no room left >&2\nexit 3\n")
     python.chmod(0o755)
     monkeypatch.setenv(peers.PYTHON, str(python))
     monkeypatch.setenv("PATH", "/nowhere")
