@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import scenarios, targets
+from bench import catalog, peers, scenarios
 from bench.errors import BenchError
 from bench.machine import Cores, choose_cores
 from bench.programs import Upstream, build
@@ -24,7 +24,10 @@ HERE = Path(__file__).resolve().parent
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="bench/run", description="Measures gateways side by side on this machine.")
-    p.add_argument("--targets", default=",".join(targets.TARGETS), help="comma-separated (default: %(default)s)")
+    kinds = ", ".join([*catalog.GROUPS, *catalog.TARGETS])
+    p.add_argument(
+        "--targets", default="core", help=f"comma-separated groups or names (default: %(default)s); there are {kinds}"
+    )
     names = ", ".join([*scenarios.GROUPS, *scenarios.ALL])
     p.add_argument(
         "--scenarios", default="core", help=f"comma-separated groups or names (default: %(default)s); there are {names}"
@@ -33,7 +36,9 @@ def parser() -> argparse.ArgumentParser:
         "--rounds", type=int, default=1, help="how often everything is measured; the tables show medians (default: 1)"
     )
     p.add_argument(
-        "--seconds", type=float, help="length of every measured window (default: each scenario's own, 2 or 3)"
+        "--seconds",
+        type=float,
+        help="length of every measured window (default: each scenario's own, 2 or 3); longer for peers",
     )
     p.add_argument(
         "--side-by-side",
@@ -46,7 +51,22 @@ def parser() -> argparse.ArgumentParser:
         default=HERE / "results" / "latest.json",
         help="where the figures go (default: %(default)s)",
     )
+    p.add_argument(
+        "--install-peers",
+        nargs="?",
+        const=",".join(peers.ENVIRONMENTS),
+        metavar="NAME,...",
+        help="make the environments of the peers (default: all of %(const)s) and measure nothing",
+    )
     return p
+
+
+def _install(names: list[str]) -> int:
+    if unknown := [name for name in names if name not in peers.ENVIRONMENTS]:
+        raise BenchError(f"there is no peer {', '.join(unknown)}; there are {', '.join(peers.ENVIRONMENTS)}")
+    peers.install(names)
+    say(f"installed in {peers.place()}: {', '.join(names)}")
+    return 0
 
 
 def _notes(cores: Cores) -> list[str]:
@@ -62,7 +82,9 @@ def _notes(cores: Cores) -> list[str]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    chosen, kinds = scenarios.select(options.scenarios, options.seconds), targets.select(options.targets)
+    if options.install_peers is not None:
+        return _install(options.install_peers.split(","))
+    chosen, kinds = scenarios.select(options.scenarios, options.seconds), catalog.select(options.targets)
     programs, cores, run_dir = build(), choose_cores(), HERE / ".run"
     run_dir.mkdir(exist_ok=True)
     os.sched_setaffinity(0, {cores.load})  # the runner and the load generators it starts

@@ -49,7 +49,14 @@ def require(program: str, remedy: str) -> str:
 class Process:
     """A program pinned to one core, with its output in a log file; `stop` ends it and its children, by pid."""
 
-    def __init__(self, command: Sequence[str], core: int, log: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        core: int,
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        directory: Path | None = None,
+    ) -> None:
         taskset = require("taskset", "install util-linux")
         self.log = log
         self.began = time.monotonic()
@@ -60,6 +67,7 @@ class Process:
                 stdout=out,
                 stderr=out,
                 env=env,
+                cwd=directory,
                 start_new_session=True,
             )
 

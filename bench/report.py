@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from statistics import median
 from typing import Any
 
+from bench.catalog import GROUPS
 from bench.scenarios import ALL
 from bench.window import NOISE_LIMIT
 
@@ -14,6 +15,7 @@ POLICIES = ("limited", "guarded")
 """With a blocking limit in force, and with every kind of policy at work: what they cost is the quotient with"""
 WITHOUT = "gatehouse"
 """where none of them has anything to do."""
+PEERS = frozenset(GROUPS["peers"])
 Record = dict[str, Any]
 Cell = Callable[[str, str], str]
 
@@ -49,6 +51,11 @@ class Report:
                 )
         return lines
 
+    def not_offered(self) -> list[str]:
+        """What targets were not asked for, each with the reason, once."""
+        said = (f"{r['target']} {r['scenario']}: {r['not_offered']}" for r in self._records if "not_offered" in r)
+        return list(dict.fromkeys(said))
+
     def markdown(self) -> str:
         parts = [
             "# Benchmark",
@@ -65,6 +72,9 @@ class Report:
             parts.append(
                 self._table(f"p99 latency, {BASELINE} = 1", self._rated, self._against("p99_ms"), self._others())
             )
+        compared = [t for t in self._targets if t in {WITHOUT, *POLICIES}]
+        if compared and PEERS.intersection(self._targets):
+            parts.append(self._table("Operations per second, times the best peer", self._rated, self._lead, compared))
         parts.append(self._table("Latency p50 / p99, ms", self._rated, self._latency))
         gateways = [t for t in self._targets if any(self.value(t, s, "pss_mib") for s in self._scenarios)]
         if gateways:
@@ -91,6 +101,8 @@ class Report:
                 "Share of a core that other processes took (the larger of the two cores)", self._scenarios, self._noise
             ),
         ]
+        if missing := self.not_offered():
+            parts.append("## Not offered\n\n" + "\n".join(f"- {line}" for line in missing))
         failures = self.failures()
         if failures:
             parts.append("## Failures\n\n" + "\n".join(f"- {line}" for line in failures))
@@ -116,6 +128,8 @@ class Report:
         records = self._of(target, scenario)
         if any("error" in r for r in records):
             return "failed"
+        if any("not_offered" in r for r in records):
+            return "not offered"
         rate = self.value(target, scenario, "rps")
         if rate is None:
             return "-"
@@ -133,6 +147,22 @@ class Report:
             return f"{mine / base:.2f}" if mine and base else "-"
 
         return cell
+
+    def _best_peer(self, scenario: str) -> tuple[float, str] | None:
+        """The highest rate of a peer and its name; one that failed or answered wrongly even once does not count."""
+        rates: list[tuple[float, str]] = []
+        for peer in PEERS.intersection(self._targets):
+            rate = self.value(peer, scenario, "rps")
+            if rate and not any("error" in r or r.get("errors") for r in self._of(peer, scenario)):
+                rates.append((rate, peer))
+        return max(rates, default=None)
+
+    def _lead(self, target: str, scenario: str) -> str:
+        mine, best = self.value(target, scenario, "rps"), self._best_peer(scenario)
+        if not mine or not best:
+            return "-"
+        times = mine / best[0]
+        return f"{times:,.{0 if times >= 100 else 1}f} ({best[1]})"
 
     def _upstream_work(self, target: str, scenario: str) -> str:
         records = [r for r in self._of(target, scenario) if r.get("total")]

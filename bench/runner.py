@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from bench import machine
 from bench.errors import BenchError, MissingProgram
 from bench.machine import Cores
 from bench.programs import Upstream
-from bench.scenarios import Scenario
+from bench.scenarios import ALL, Scenario
 from bench.targets import Behind, Target, expected_tools, find_tool
 from bench.window import Load, Measurer
 
@@ -61,7 +62,10 @@ class Runner:
                 for scenario in scenarios:
                     for target, names, _ in running if number % 2 else reversed(running):
                         say(f"round {number}: {target.name}")
-                        record = self._one_scenario(target, scenario, names)
+                        if why := _not_offered(type(target), scenario):
+                            record = {"scenario": scenario.name, "not_offered": why}
+                        else:
+                            record = self._one_scenario(target, scenario, names)
                         records.append({"target": target.name, "round": number, **record})
         return records
 
@@ -85,6 +89,12 @@ class Runner:
     ) -> list[Record]:
         mark: Record = {"target": kind.name, "round": number}
         say(f"round {number}: {kind.name}")
+        refused = [
+            {**mark, "scenario": s.name, "not_offered": why} for s in scenarios if (why := _not_offered(kind, s))
+        ]
+        scenarios = [scenario for scenario in scenarios if not _not_offered(kind, scenario)]
+        if not scenarios:
+            return refused
         try:
             with self._running(kind, shape) as (target, names, seconds):
                 label = "start-{}x{}".format(*shape) if shape[1] else "start"
@@ -92,14 +102,16 @@ class Runner:
                 time.sleep(SETTLE)
                 if target.process:
                     start["idle_pss_mib"] = machine.pss_mib(target.process.pid)
-                return [start, *({**mark, **self._one_scenario(target, scenario, names)} for scenario in scenarios)]
+                measured = [{**mark, **self._one_scenario(target, scenario, names)} for scenario in scenarios]
+                return [start, *measured, *refused]
         except MissingProgram:
             raise
         except (BenchError, OSError) as error:
             say(f"  {kind.name} failed: {error}")
-            return [{**mark, "scenario": scenario.name, "error": str(error)} for scenario in scenarios]
+            return [*({**mark, "scenario": s.name, "error": str(error)} for s in scenarios), *refused]
 
     def _one_scenario(self, target: Target, scenario: Scenario, names: list[str]) -> Record:
+        scenario = patient(scenario, target.patience)
         pid = target.process.pid if target.process else None
         tool = find_tool(names, "t0" if scenario.tools_each else scenario.tool)
         load = Load(scenario, target.port, target.path, target.headers, tool, len(names), pid)
@@ -117,6 +129,22 @@ class Runner:
 def _needs_start(scenario: Scenario) -> tuple[tuple[int, int], bool]:
     """Scenarios that share a start: the same upstreams; held streams get their own, for their memory is measured."""
     return scenario.shape, scenario.mode == "hold"
+
+
+def _not_offered(kind: type[Target], scenario: Scenario) -> str | None:
+    """Why a target is not asked for a scenario; None when it is."""
+    return kind.not_offered.get(scenario.name) or kind.not_offered.get(scenario.era)
+
+
+def patient(scenario: Scenario, times: float) -> Scenario:
+    """The scenario for a target whose calls are so slow that a window of ordinary length would hold only a few.
+
+    A shorter window that was asked for is lengthened too: ten calls tell nothing.
+    """
+    if times <= 1:
+        return scenario
+    least = ALL[scenario.name].seconds * times
+    return replace(scenario, seconds=max(scenario.seconds, least), timeout=scenario.timeout * times)
 
 
 def _outcome(record: Record) -> str:

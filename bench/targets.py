@@ -1,7 +1,7 @@
 """What is measured: each target is a small class that knows how to prepare, start and stop one gateway.
 
-To add a peer, write a class with `name`, `prepare` and `command` and put it into `TARGETS`; the runner does the rest.
-A target never measures itself: readiness, load and sampling are `runner`'s and `window`'s.
+Here are the frame and what is always there; `ceilings` and `peers` have the others, and `catalog` names them all. A
+target never measures itself: readiness, load and sampling are `runner`'s and `window`'s.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ import shutil
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 from bench.client import McpClient
 from bench.errors import BenchError
@@ -53,6 +55,11 @@ def expected_tools(behind: list[Behind]) -> dict[str, int]:
     return {"t0": len(behind), f"t{behind[0].tools - 1}": len(behind)}
 
 
+def gatehouse_python() -> str:
+    """The interpreter of this checkout's environment."""
+    return os.environ.get("GATEHOUSE_BENCH_PYTHON", sys.executable)
+
+
 def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -64,6 +71,10 @@ class Target:
 
     name = ""
     aggregates = False  # can put many upstreams behind one endpoint
+    not_offered: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Why a scenario, or every one of an era, is not asked of it: no wrong answers where none were promised."""
+    patience = 1.0
+    """Its windows are this many times as long at least, and so are the time-outs: for a few dozen calls a second."""
 
     def __init__(self, cores: Cores, run_dir: Path) -> None:
         self.cores = cores
@@ -72,6 +83,10 @@ class Target:
         self.path = "/mcp"
         self.headers: dict[str, str] = {}
         self.process: Process | None = None
+
+    @classmethod
+    def check_installed(cls) -> None:
+        """Raises MissingProgram with the remedy when it cannot run here; asked before anything is measured."""
 
     def prepare(self, behind: list[Behind]) -> None:
         """Everything that comes before the start that is timed. The directory is empty when this is called."""
@@ -100,14 +115,19 @@ class Target:
             self.process.check_alive()
 
     def client(self, era: str = "legacy") -> McpClient:
-        return McpClient(self.port, self.path, self.headers, era)
+        return McpClient(self.port, self.path, self.headers, era, timeout=15 * self.patience)
+
+    @property
+    def ready_within(self) -> float:
+        """Seconds in which it must answer after its start."""
+        return READY_WITHIN * self.patience
 
     def wait_ready(self, tools: dict[str, int]) -> list[str]:
         """Waits until the endpoint offers `tools` (see `expected_tools`) and the first of them gives a text back.
 
-        Answers the names of all tools on offer. Raises BenchError after 90 s or when the gateway has ended.
+        Answers the names of all tools on offer. Raises BenchError when it takes too long or the gateway has ended.
         """
-        end, last = time.monotonic() + READY_WITHIN, "nothing answered"
+        end, last = time.monotonic() + self.ready_within, "nothing answered"
         while time.monotonic() < end:
             self.check_alive()
             try:
@@ -121,7 +141,7 @@ class Target:
             except (BenchError, OSError, http.client.HTTPException, ValueError) as error:
                 last = f"{type(error).__name__}: {error}"
             time.sleep(0.005)
-        raise BenchError(f"not ready within {READY_WITHIN:.0f} s: {last}")
+        raise BenchError(f"not ready within {self.ready_within:.0f} s: {last}")
 
 
 def is_called(name: str, tool: str) -> bool:
@@ -154,8 +174,15 @@ class Nginx(Target):
 
     name = "nginx"
 
+    @classmethod
+    def check_installed(cls) -> None:
+        cls._program()
+
+    @staticmethod
+    def _program() -> str:
+        return require("nginx", "apt-get install nginx-light (or nginx)")
+
     def prepare(self, behind: list[Behind]) -> None:
-        require("nginx", "apt-get install nginx-light (or nginx)")
         self.path = behind[0].path
         temporary = "\n".join(
             f"    {kind}_temp_path {self.dir}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -195,15 +222,67 @@ http {{
         )
 
     def command(self) -> list[str]:
-        nginx = require("nginx", "apt-get install nginx-light (or nginx)")
-        return [nginx, "-p", str(self.dir), "-c", str(self.dir / "nginx.conf"), "-e", str(self.dir / "error.log")]
+        return [
+            self._program(),
+            "-p",
+            str(self.dir),
+            "-c",
+            str(self.dir / "nginx.conf"),
+            "-e",
+            str(self.dir / "error.log"),
+        ]
 
 
-class Gatehouse(Target):
-    """This checkout, as a user runs it: authentication, permission, limits, budget, audit and metering switched on.
+class Registering(Target):
+    """A gateway that is told of its upstreams over REST in a first start; the timed start is the second, same data."""
 
-    The upstreams are registered over REST in a first start; the timed start is the second, with the same data.
-    """
+    probe = "/readyz"
+
+    def prepare(self, behind: list[Behind]) -> None:
+        self.start()
+        try:
+            self._wait_http()
+            self.arrange(behind)
+            self.wait_ready(expected_tools(behind))
+        finally:
+            self.stop()
+
+    def arrange(self, behind: list[Behind]) -> None:
+        """Everything that is there before the timed start, done over REST."""
+        raise NotImplementedError
+
+    def _rest(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            headers = {**self.headers, "Content-Type": "application/json"}
+            connection.request(method, path, json.dumps(body) if body else None, headers)
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    def _wait_http(self) -> None:
+        end = time.monotonic() + self.ready_within
+        while time.monotonic() < end:
+            self.check_alive()
+            try:
+                if self._rest("GET", self.probe)[0] == 200:
+                    return
+            except (OSError, http.client.HTTPException):
+                pass  # not listening yet
+            time.sleep(0.02)
+        raise BenchError(f"{self.probe} was not 200 within {self.ready_within:.0f} s")
+
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """The JSON of an answer. Raises BenchError when it is a refusal."""
+        status, answer = self._rest(method, path, body)
+        if status not in {200, 201}:
+            raise BenchError(f"{method} {path} answered {status}: {answer[:400].decode(errors='replace')}")
+        return json.loads(answer)
+
+
+class Gatehouse(Registering):
+    """This checkout, as a user runs it: authentication, permission, limits, budget, audit and metering switched on."""
 
     name = "gatehouse"
     aggregates = True
@@ -212,22 +291,23 @@ class Gatehouse(Target):
         self._key = f"mcp_bench_{secrets.token_hex(24)}"
         self._password = secrets.token_urlsafe(24)
         self.headers = {"Authorization": f"Bearer {self._key}"}
-        self.start()
-        try:
-            self._wait_http()
-            for upstream in behind:
-                self._register(upstream)
-            self.arrange(behind)
-            self.wait_ready(expected_tools(behind))
-        finally:
-            self.stop()
+        super().prepare(behind)
 
     def arrange(self, behind: list[Behind]) -> None:
-        """What else is there before the timed start, done over REST."""
+        for upstream in behind:
+            self._register(upstream)
 
     def command(self) -> list[str]:
-        python = os.environ.get("GATEHOUSE_BENCH_PYTHON", sys.executable)
-        return [python, "-m", "gateway", "serve", "--port", str(self.port), "--data-dir", str(self.dir / "data")]
+        return [
+            gatehouse_python(),
+            "-m",
+            "gateway",
+            "serve",
+            "--port",
+            str(self.port),
+            "--data-dir",
+            str(self.dir / "data"),
+        ]
 
     def environment(self) -> dict[str, str]:
         # the caller's own GATEHOUSE_* settings must not reach the measured one, which refuses names it does not know
@@ -241,39 +321,9 @@ class Gatehouse(Target):
             "GATEHOUSE_RATE_LIMITS": "off",  # the façade's; a client that registers 50 servers would meet them
         }
 
-    def _rest(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        try:
-            headers = {**self.headers, "Content-Type": "application/json"}
-            connection.request(method, path, json.dumps(body) if body else None, headers)
-            response = connection.getresponse()
-            return response.status, response.read()
-        finally:
-            connection.close()
-
-    def _wait_http(self) -> None:
-        end = time.monotonic() + READY_WITHIN
-        while time.monotonic() < end:
-            self.check_alive()
-            try:
-                if self._rest("GET", "/readyz")[0] == 200:
-                    return
-            except (OSError, http.client.HTTPException):
-                pass  # not listening yet
-            time.sleep(0.02)
-        raise BenchError(f"/readyz was not 200 within {READY_WITHIN:.0f} s")
-
     def _register(self, upstream: Behind, **more: Any) -> None:
-        self._create(
-            "/v1/mcp/servers",
-            {"name": upstream.name, "base_url": upstream.url, "environment": "development", **more},
-        )
-
-    def _create(self, path: str, body: dict[str, Any]) -> None:
-        status, answer = self._rest("POST", path, body)
-        if status != 201:
-            said = answer[:400].decode(errors="replace")
-            raise BenchError(f"creating {body['name']} at {path} answered {status}: {said}")
+        server = {"name": upstream.name, "base_url": upstream.url, "environment": "development", **more}
+        self._ask("POST", "/v1/mcp/servers", server)
 
 
 class Limited(Gatehouse):
@@ -282,11 +332,12 @@ class Limited(Gatehouse):
     name = "limited"
 
     def arrange(self, behind: list[Behind]) -> None:
+        super().arrange(behind)
         self._limit("calls")
 
     def _limit(self, unit: str) -> None:
         limit = {"name": unit, "unit": unit, "amount": PLENTY, "action_on_exceed": "block", "period": "monthly"}
-        self._create("/api/v1/budget/limits", limit)
+        self._ask("POST", "/api/v1/budget/limits", limit)
 
 
 class Guarded(Limited):
@@ -303,24 +354,13 @@ class Guarded(Limited):
         return {**super().environment(), "GATEHOUSE_CALLS_PER_MINUTE": str(PLENTY), "GATEHOUSE_CALL_LIMITS": rates}
 
     def arrange(self, behind: list[Behind]) -> None:
+        super().arrange(behind)
         secret = {"X-Api-Key": secrets.token_hex(32)}
         self._register(Behind("vault", behind[0].port, tools=1, number=len(behind)), headers=secret)
-        self._limit("calls")
         self._limit("usd")
-        self._create("/v1/access/rules", {"name": "all tools", "effect": "allow", "what": "tool", "pattern": "*"})
+        self._ask("POST", "/v1/access/rules", {"name": "all tools", "effect": "allow", "what": "tool", "pattern": "*"})
         dear = {"path": "amount", "compare": "gt", "value": 1000}
-        self._create("/v1/approvals/rules", {"name": "dear", "argument": dear})
+        self._ask("POST", "/v1/approvals/rules", {"name": "dear", "argument": dear})
 
     def _register(self, upstream: Behind, **more: Any) -> None:
         super()._register(upstream, price_usd=0.0001, **more)
-
-
-TARGETS: dict[str, type[Target]] = {target.name: target for target in (Direct, Nginx, Gatehouse, Limited, Guarded)}
-
-
-def select(names: str) -> list[type[Target]]:
-    """Targets by comma-separated names. Raises BenchError for an unknown one."""
-    unknown = [name for name in names.split(",") if name not in TARGETS]
-    if unknown:
-        raise BenchError(f"there is no target {', '.join(unknown)}; there are {', '.join(TARGETS)}")
-    return [TARGETS[name] for name in names.split(",")]

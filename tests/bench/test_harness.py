@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from bench import scenarios, targets
+from bench import catalog, scenarios, targets
 from bench.client import McpClient
 from bench.errors import BenchError
 from bench.machine import Cores, cpu_seconds, pss_mib, tree
@@ -187,7 +187,7 @@ def test_unknown_names_are_refused() -> None:
     with pytest.raises(BenchError, match="call-c16"):
         scenarios.select("nonsense")
     with pytest.raises(BenchError, match="nginx"):
-        targets.select("direct,nonsense")
+        catalog.select("direct,nonsense")
     assert [s.name for s in scenarios.select("quick,call-c1")] == scenarios.GROUPS["quick"]
 
 
