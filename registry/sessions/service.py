@@ -6,7 +6,7 @@ counts as none, and is removed within `PURGE_SECONDS` as long as anything is sav
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -38,17 +38,20 @@ class StoredSessions:
 
     async def save(self, patches: Sequence[Patch]) -> Mapping[str, Fields]:
         """Apply all patches in one transaction; gives the records as they are then."""
+        # In order, so that no two savers wait for each other.
+        wanted = {patch.key: patch for patch in sorted(patches, key=lambda patch: patch.key)}
         async with self._database.transaction() as session:
-            rows = await self._locked(session, sorted(patch.key for patch in patches))
+            stored = await self._made(session, wanted.values())
             now = self._clock.now()
-            for patch in patches:
-                row = rows[patch.key]
+            for row in await self._locked(session, [key for key in wanted if key not in stored]):
+                patch = wanted[row.key]
                 row.fields = patch.applied(row.fields if row.expires_at > now else {})
                 row.writer = self._writer
                 row.changed_at = now
                 row.expires_at = now + timedelta(seconds=patch.seconds)
+                stored[row.key] = dict(row.fields)
             await self._purge(session)
-            return {key: dict(row.fields) for key, row in rows.items()}
+            return stored
 
     async def changed(self, seconds: float) -> Mapping[str, Fields]:
         now = self._clock.now()
@@ -63,16 +66,28 @@ class StoredSessions:
     async def close(self) -> None:
         """The database is its owner's to close."""
 
-    async def _locked(self, session: Session, keys: Sequence[str]) -> dict[str, StoredSession]:
-        """The rows of these keys, made where there are none; in order, so that no two savers wait for each other."""
+    async def _made(self, session: Session, patches: Iterable[Patch]) -> dict[str, Fields]:
+        """Make the records that there are none of; gives these. Most sessions have one only when they end."""
         now = self._clock.now()
-        new: list[dict[str, Any]] = [
-            {"key": key, "fields": {}, "writer": self._writer, "changed_at": now, "expires_at": now} for key in keys
-        ]
-        insert = insert_into(session, StoredSession)
-        await session.execute(insert.on_conflict_do_nothing(), new)
+        new: dict[str, dict[str, Any]] = {
+            patch.key: {
+                "key": patch.key,
+                "fields": patch.applied({}),
+                "writer": self._writer,
+                "changed_at": now,
+                "expires_at": now + timedelta(seconds=patch.seconds),
+            }
+            for patch in patches
+        }
+        insert = insert_into(session, StoredSession).on_conflict_do_nothing().returning(StoredSession.key)
+        made = await session.scalars(insert, list(new.values()))
+        return {key: new[key]["fields"] for key in made}
+
+    async def _locked(self, session: Session, keys: Sequence[str]) -> Sequence[StoredSession]:
+        if not keys:
+            return ()
         rows = select(StoredSession).where(StoredSession.key.in_(keys)).order_by(StoredSession.key).with_for_update()
-        return {row.key: row for row in await session.scalars(rows)}
+        return (await session.scalars(rows)).all()
 
     async def _purge(self, session: Session) -> None:
         if self._clock.monotonic() < self._purged_at + PURGE_SECONDS:
