@@ -319,6 +319,7 @@ class Gatehouse(Registering):
             "GATEHOUSE_ADMIN_PASSWORD": self._password,
             "GATEHOUSE_ADMIN_API_KEY": self._key,
             "GATEHOUSE_RATE_LIMITS": "off",  # the façade's; a client that registers 50 servers would meet them
+            "GATEHOUSE_MAX_ARGUMENT_BYTES": str(2 * 1024 * 1024),  # the largest payload is one MiB, and its quotes
         }
 
     def _register(self, upstream: Behind, **more: Any) -> None:
