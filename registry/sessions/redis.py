@@ -29,18 +29,26 @@ class RedisSessions:
     """
 
     def __init__(self, url: str, clock: Clock) -> None:
-        self._url = url
+        # Only where Redis is configured; it is slow to import, so not when the first answer is waited for.
+        from redis.asyncio import Redis
+
+        make: Any = Redis
+        self._redis = make.from_url(
+            url,
+            decode_responses=True,
+            socket_timeout=ANSWER_SECONDS,
+            socket_connect_timeout=ANSWER_SECONDS,
+        )
         self._clock = clock
         self._writer = new_id()
-        self._client: Any = None
 
     async def load(self, key: str) -> Fields | None:
-        found: Fields = await self._redis().hgetall(RECORD + key)
+        found: Fields = await self._redis.hgetall(RECORD + key)
         return _fields(found) if found else None
 
     async def save(self, patches: Sequence[Patch]) -> Mapping[str, Fields]:
         now = self._clock.now().timestamp()
-        async with self._redis().pipeline(transaction=True) as pipe:
+        async with self._redis.pipeline(transaction=True) as pipe:
             for patch in patches:
                 name = RECORD + patch.key
                 if patch.drop:
@@ -56,17 +64,16 @@ class RedisSessions:
 
     async def changed(self, seconds: float) -> Mapping[str, Fields]:
         since = self._clock.now().timestamp() - seconds
-        return await self._read(await self._redis().zrangebyscore(CHANGED, since, "+inf"), others=True)
+        return await self._read(await self._redis.zrangebyscore(CHANGED, since, "+inf"), others=True)
 
     async def close(self) -> None:
-        if self._client is not None:
-            await self._client.aclose()
+        await self._redis.aclose()
 
     async def _read(self, keys: Sequence[str], *, others: bool = False) -> dict[str, Fields]:
         """The records of these keys; with `others`, those that another process changed last."""
         if not keys:
             return {}
-        async with self._redis().pipeline(transaction=False) as pipe:
+        async with self._redis.pipeline(transaction=False) as pipe:
             for key in keys:
                 pipe.hgetall(RECORD + key)
             found: list[Fields] = await pipe.execute()
@@ -75,20 +82,6 @@ class RedisSessions:
             for key, record in zip(keys, found, strict=True)
             if record and not (others and record.get(WRITER) == self._writer)
         }
-
-    def _redis(self) -> Any:
-        if self._client is None:
-            # Only where Redis is configured; it is slow to import.
-            from redis.asyncio import Redis
-
-            make: Any = Redis
-            self._client = make.from_url(
-                self._url,
-                decode_responses=True,
-                socket_timeout=ANSWER_SECONDS,
-                socket_connect_timeout=ANSWER_SECONDS,
-            )
-        return self._client
 
 
 def _fields(record: Fields) -> Fields:

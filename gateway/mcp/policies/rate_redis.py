@@ -43,11 +43,14 @@ class RedisBuckets:
     """
 
     def __init__(self, url: str, clock: Clock) -> None:
-        self._url = url
+        # Only where several processes share limits; it is slow to import, so not when the first answer is waited for.
+        from redis.asyncio import Redis
+
+        make: Any = Redis
+        self._redis = make.from_url(url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS)
+        self._script = self._redis.register_script(_SCRIPT)
         self._clock = clock
         self._own = MemoryBuckets(clock)
-        self._redis: Any = None
-        self._script: Any = None
         self._away_until = float("-inf")
 
     async def take(self, key: Key, per_minute: int) -> float:
@@ -63,17 +66,9 @@ class RedisBuckets:
         return self._own.take(key, max(1, per_minute // 2))
 
     async def close(self) -> None:
-        if self._redis is not None:
-            await self._redis.aclose()
+        await self._redis.aclose()
 
     async def _asked(self, key: Key, per_minute: int) -> bytes:
-        if self._redis is None:
-            # Only where several processes share limits; it is slow to import.
-            from redis.asyncio import Redis
-
-            make: Any = Redis
-            self._redis = make.from_url(self._url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS)
-            self._script = self._redis.register_script(_SCRIPT)
         return await self._script(keys=[PREFIX + "\x1f".join(key)], args=[MINUTE / per_minute, MINUTE])
 
     def _miss(self, error: Exception) -> None:
