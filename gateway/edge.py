@@ -124,8 +124,8 @@ class GuardedHttp(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         # All that came before was read and answered: what comes now begins a request.
-        between = self._idle_since is not None and not self._in_head and not self._in_body
-        self._idle_since = None
+        idle_since, self._idle_since = self._idle_since, None
+        between = idle_since is not None and not self._in_head and not self._in_body
         known, self._known = self._known, None
         if known is not None and between and (body := known[0].body(data)) is not None:
             self._known = known
@@ -135,6 +135,9 @@ class GuardedHttp(HttpToolsProtocol):
         super().data_received(data)
         if between and self._cycle is not before:
             self._remember(data)
+        elif between and not self._in_head:
+            # A blank line begins nothing.
+            self._idle_since = idle_since
 
     def _take(self, told: dict[str, Any], body: bytes) -> None:
         """A whole request with the last one's head.
@@ -205,9 +208,13 @@ class GuardedHttp(HttpToolsProtocol):
         self.headers = self._fields
         scope = self._scope(parser.get_method().decode("ascii"), version)
         self.scope = scope  # type: ignore[assignment]
-        self._upgrading = parser.should_upgrade() and self._should_upgrade()
-        if self._upgrading:
-            return
+        if parser.should_upgrade():
+            if self._announces_body():
+                # The parser takes a request that would change the protocol to end with its head.
+                raise HeadRefused("a body behind a change of protocol")
+            self._upgrading = self._should_upgrade()
+            if self._upgrading:
+                return
         before = self._cycle
         cycle = self._made(scope, keep_alive=version != "1.0" and parser.should_keep_alive())
         if before is None or before.response_complete:
@@ -216,6 +223,12 @@ class GuardedHttp(HttpToolsProtocol):
             # Sent before it was answered: its turn comes.
             self.flow.pause_reading()
             self._waiting.append(cycle)
+
+    def _announces_body(self) -> bool:
+        return any(
+            name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
+            for name, value in self._fields
+        )
 
     def _scope(self, method: str, version: str) -> dict[str, Any]:
         path, query = self.url, b""

@@ -109,6 +109,9 @@ REQUESTS = [
     (PLAIN.replace(b"POST", b"P ST"), b"refused"),
     (PLAIN.replace(b"authorization: one", b"connection: close"), b"last"),
     (PLAIN.replace(b"HTTP/1.1", b"HTTP/1.0"), b"last"),
+    (PLAIN.replace(b"host: x", b"host: x\r\nconnection: upgrade\r\nupgrade: h2c"), b"refused"),
+    (PLAIN.replace(b"POST /mcp?a=1", b"CONNECT x:1"), b"refused"),
+    (b"\r\n", None),
 ]
 _sent = st.lists(
     st.tuples(st.sampled_from([0, 0, 0, 0, *range(len(REQUESTS))]), st.booleans(), st.integers(0, 200)), max_size=12
@@ -130,6 +133,13 @@ def pieces(chosen: list[tuple[int, bool, int]]) -> list[bytes]:
     return [piece for piece in found if piece]
 
 
+def connected(application: Any, wire: Wire) -> GuardedHttp:
+    config = uvicorn.Config(application, lifespan="off", log_config=None)
+    connection = GuardedHttp(BusyPolling(0), config, ServerState(), {})
+    connection.connection_made(wire)
+    return connection
+
+
 async def heard(arriving: list[bytes]) -> list[Any]:
     """What an application is asked on a connection, and what goes back."""
     asked: list[Any] = []
@@ -146,10 +156,8 @@ async def heard(arriving: list[bytes]) -> list[Any]:
         asked.append(({**scope, SHORT: None}, body))
         cycle.respond(200, (), b"ok")
 
-    config = uvicorn.Config(application, lifespan="off", log_config=None)
     wire = Wire()
-    connection = GuardedHttp(BusyPolling(0), config, ServerState(), {})
-    connection.connection_made(wire)
+    connection = connected(application, wire)
     for piece in arriving:
         if not wire.closed:
             connection.data_received(piece)
@@ -198,6 +206,32 @@ async def test_what_only_reads_like_a_request_is_never_known_for_one(arriving: l
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(KnownHead, "of", lambda data: None)
         assert asked == (await heard(arriving))[0]
+
+
+@pytest.mark.parametrize("first", [b"POST /mcp", b"CONNECT x:1"])
+@pytest.mark.parametrize("framing", [b"content-length: 43", b"transfer-encoding: chunked"])
+async def test_a_body_behind_a_change_of_protocol_is_no_request(first: bytes, framing: bytes) -> None:
+    head = first + b" HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n" + framing + b"\r\n\r\n"
+    asked, written, closed = await heard([head, b"GET /smuggled HTTP/1.1\r\nhost: x\r\nx-padding: 1\r\n\r\n"])
+    assert (asked, written[:12], closed) == ([], b"HTTP/1.1 400", True)
+
+
+async def test_a_blank_line_begins_no_request_and_keeps_no_connection_open() -> None:
+    async def application(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+        scope[SHORT].respond(200, (), b"ok")
+
+    wire = Wire()
+    connection = connected(application, wire)
+    connection.data_received(message(b"{}", PLAIN))
+    await asyncio.sleep(0)
+    connection._look()
+    connection.data_received(b"\r\n")
+    connection._look()
+    assert not wire.closed
+    connection.timeout_keep_alive = -1
+    connection._look()
+    assert wire.closed
+    connection.connection_lost(None)
 
 
 async def test_a_request_with_a_known_head_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
