@@ -177,7 +177,7 @@ class StdioUpstream:
         """Find the era, where it is not known, by asking as a modern client first; open a session with a legacy one.
 
         A server that says nothing for a while may be a legacy one that ignores what it does not know, or just be slow
-        to start: then it is greeted as a legacy one too, and its first answer decides.
+        to start: then it is greeted as a legacy one too, and what it answers well first decides.
         """
         if self._era == "legacy":
             return await self._initialize()
@@ -188,13 +188,17 @@ class StdioUpstream:
             if not asked.done():
                 greeted = asyncio.create_task(self._initialize())
                 await asyncio.wait([asked, greeted], return_when=asyncio.FIRST_COMPLETED)
+                if greeted.done() and greeted.exception() is not None:
+                    # A modern server that was slow to start refuses the greeting, and may do so first.
+                    await asyncio.wait([asked])
             if asked.done() and bytes(asked.result().result):
                 self._era = "modern"
                 self._multiplex.modern = True
                 return asked.result()
-            self._era = "legacy"
             self._multiplex.modern = False
-            return await (greeted or self._initialize())
+            introduction = await (greeted or self._initialize())
+            self._era = "legacy"
+            return introduction
         finally:
             unread = [task for task in (asked, greeted) if task is not None]
             for task in unread:

@@ -21,6 +21,7 @@ print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result}), flush
 print(json.dumps({"jsonrpc": "2.0", "id": greeted["id"], "error": {"code": -32600, "message": "no"}}), flush=True)
 input()
 """
+REFUSING_FIRST = "\n".join(MODERN.splitlines()[index] for index in (0, 1, 2, 3, 5, 4, 6))
 LEGACY = """
 import json
 asked, greeted = json.loads(input()), json.loads(input())
@@ -31,7 +32,10 @@ input()
 """
 
 
-@pytest.mark.parametrize(("program", "said"), [(MODERN, b"supportedVersions"), (LEGACY, b"protocolVersion")])
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [(MODERN, b"supportedVersions"), (REFUSING_FIRST, b"supportedVersions"), (LEGACY, b"protocolVersion")],
+)
 async def test_one_that_is_slow_is_taken_for_what_it_is(
     program: str, said: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
