@@ -18,6 +18,7 @@ import msgspec
 import structlog
 
 from gateway.mcp.session import ENDED, Agreed, LegacySession
+from registry.core.repeating import Repeating
 from registry.core.security import Digester, SealBroken, Sealer
 
 if TYPE_CHECKING:
@@ -87,7 +88,11 @@ class LegacySessions:
         self._news = asyncio.Event()
         self._saving = asyncio.Lock()
         self._away_until = float("-inf")
-        self._tasks: list[asyncio.Task[None]] = []
+        self._saver: asyncio.Task[None] | None = None
+        unseen = "what other processes change of sessions cannot be seen, trying again"
+        self._polling = Repeating(clock, POLL_SECONDS, self.poll, unseen)
+        pause = min(SWEEP_SECONDS, idle_seconds / RENEWALS)
+        self._sweeping = Repeating(clock, pause, self.sweep, "sessions that are idle were not looked for")
 
     def open(self, principal: Principal, version: str, capabilities: bytes) -> str:
         """The id of a new session. Of the last ones it is kept that they were opened here, and no more."""
@@ -149,13 +154,17 @@ class LegacySessions:
     # -- running
 
     def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._save_behind()), asyncio.create_task(self._follow())]
+        self._saver = asyncio.create_task(self._save_behind())
+        self._polling.start()
+        self._sweeping.start()
 
     async def stop(self) -> None:
         """Save what is not saved yet."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, *self._recalling.values(), return_exceptions=True)
+        await self._polling.stop()
+        await self._sweeping.stop()
+        if self._saver is not None:
+            self._saver.cancel()
+            await asyncio.gather(self._saver, *self._recalling.values(), return_exceptions=True)
         await self.save()
         await self._store.close()
 
@@ -182,7 +191,7 @@ class LegacySessions:
                 session.expires = max(session.expires, self._now() + self._idle_seconds - LOOK_BACK_SECONDS)
                 self._take(session, fields)
 
-    def sweep(self) -> None:
+    async def sweep(self) -> None:
         """Renew the sessions that were used since the last time; forget those that have been idle for too long."""
         now = self._now()
         for session in list(self._by_key.values()):
@@ -205,21 +214,6 @@ class LegacySessions:
             if self._unsaved:
                 await self._clock.sleep(RETRY_SECONDS)
                 self._news.set()
-
-    async def _follow(self) -> None:
-        swept, blind = self._clock.monotonic(), False
-        while True:
-            await self._clock.sleep(POLL_SECONDS)
-            try:
-                await self.poll()
-                blind = False
-            except Exception:
-                if not blind:
-                    log.warning("what other processes change of sessions cannot be seen, trying again", exc_info=True)
-                blind = True
-            if self._clock.monotonic() - swept >= min(SWEEP_SECONDS, self._idle_seconds / RENEWALS):
-                swept = self._clock.monotonic()
-                self.sweep()
 
     # -- one session
 

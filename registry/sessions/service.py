@@ -14,6 +14,7 @@ from sqlalchemy import delete, select
 
 from registry.core.clock import Clock
 from registry.core.db import Database, Session, insert_into, new_id
+from registry.core.errors import Unavailable
 from registry.sessions.models import StoredSession
 from registry.sessions.patch import Fields, Patch
 
@@ -50,6 +51,8 @@ class StoredSessions:
                 row.changed_at = now
                 row.expires_at = now + timedelta(seconds=patch.seconds)
                 stored[row.key] = dict(row.fields)
+            if len(stored) < len(wanted):
+                raise Unavailable("Records of sessions were purged while they were changed: save them again.")
             await self._purge(session)
             return stored
 

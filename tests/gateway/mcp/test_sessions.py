@@ -131,7 +131,7 @@ async def test_abandoned_sessions_cost_nothing_and_used_ones_are_bounded(house: 
         await opened(process)
     assert len(process.in_use()) == IN_MEMORY
     await process.save()
-    process.sweep()
+    await process.sweep()
     await process.save()
     assert house.shelf.saves == 0
 
@@ -193,7 +193,7 @@ async def test_a_session_lasts_as_long_as_it_is_used(house: House) -> None:
     used, unused = (process.open(OWNER, "2025-11-25", b"{}") for _ in range(2))
     for _ in range(3 * RENEWALS):
         await found(process, used)
-        process.sweep()
+        await process.sweep()
         await process.save()
         house.clock.advance(IDLE / RENEWALS)
     assert await process.recall(OWNER, unused) is None
@@ -206,10 +206,10 @@ async def test_a_session_lasts_as_long_as_it_is_used(house: House) -> None:
 async def test_an_idle_session_is_over_and_its_servers_hear_of_it(house: House) -> None:
     process = house.process()
     session = await opened(process)
-    process.sweep()
+    await process.sweep()
     house.clock.advance(IDLE + 1)
     assert process.find(OWNER, session.id) is None
-    process.sweep()
+    await process.sweep()
     assert house.over == [session]
     assert process.in_use() == []
 
@@ -365,8 +365,8 @@ async def test_what_is_left_for_nobody_is_dropped(house: House) -> None:
     await process.save()
     (record,) = house.shelf.records.values()
     assert 0 < len(record.fields) <= 32
-    process.sweep()
-    process.sweep()
+    await process.sweep()
+    await process.sweep()
     await process.save()
     (record,) = house.shelf.records.values()
     assert record.fields == {}

@@ -57,13 +57,13 @@ async def test_a_session_with_an_open_stream_is_not_idle(door: Door) -> None:
     (session,) = sessions.in_use()
     for _ in range(2):
         session.expires = 0.0
-        sessions.sweep()
+        await sessions.sweep()
     assert sessions.in_use() == [session]
     stream.go()
     await ended(stream)
     session.expires = 0.0
     session.used = False
-    sessions.sweep()
+    await sessions.sweep()
     assert sessions.in_use() == []
 
 
