@@ -29,15 +29,19 @@ COLLECT_AFTER = (10_000, 20, 20)
 """Thresholds of the collector of cycles: a call makes many objects and no cycles."""
 
 
+def http_protocol(settings: Settings) -> Any:
+    """What uvicorn makes of each HTTP connection."""
+    return partial(GuardedHttp, BusyPolling(settings.busy_poll_microseconds / 1e6))
+
+
 class _Server(uvicorn.Server):
     """uvicorn's server; the application hears of the end before its connections are waited for."""
 
     def __init__(self, application: Application) -> None:
-        polling = BusyPolling(application.ground.settings.busy_poll_microseconds / 1e6)
         super().__init__(
             uvicorn.Config(
                 application,
-                http=cast("Any", partial(GuardedHttp, polling)),
+                http=http_protocol(application.ground.settings),
                 ws=cast("Any", websocket_protocol),
                 ws_max_size=MAX_MESSAGE,
                 lifespan="on",

@@ -8,7 +8,6 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,7 @@ import aiohttp
 import uvicorn
 
 from gateway.app import Application
-from gateway.busy_polling import BusyPolling
-from gateway.edge import GuardedHttp
+from gateway.server import http_protocol
 from registry.core.settings import Settings
 from tests.support.components.machine import free_port
 from tests.support.database import lay_schema
@@ -71,7 +69,7 @@ async def running_gateway(directory: Path, *, at: int | None = None, **changes: 
     made = await application.prepare()
     assert made is not None
     assert made.admin_api_key is not None
-    http: Any = partial(GuardedHttp, BusyPolling(settings.busy_poll_microseconds / 1e6))
+    http = http_protocol(settings)
     server = uvicorn.Server(
         uvicorn.Config(application, host="127.0.0.1", port=port, lifespan="on", log_config=None, ws="none", http=http)
     )
@@ -83,8 +81,9 @@ async def running_gateway(directory: Path, *, at: int | None = None, **changes: 
         await asyncio.sleep(0)
     token = (directory / "operator.token").read_text().strip()
     try:
-        async with aiohttp.ClientSession() as http:
-            yield Running(application, f"http://127.0.0.1:{port}", made.admin_api_key, made.agent_api_key, token, http)
+        async with aiohttp.ClientSession() as client:
+            url = f"http://127.0.0.1:{port}"
+            yield Running(application, url, made.admin_api_key, made.agent_api_key, token, client)
     finally:
         application.drain()
         server.should_exit = True
