@@ -18,6 +18,7 @@ UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
 """What decoding raises for bytes that are not what they should be; `Raw` parts are looked at only when decoded."""
 Params = dict[str, msgspec.Raw]
 
+_NULL = b"null"
 _MAX_ID = 256
 MAX_DEPTH = 64
 """Objects and lists within each other in what a client sends; servers behind may give up where this one does not."""
@@ -37,11 +38,11 @@ class Message(msgspec.Struct, gc=False):
 
     @property
     def is_request(self) -> bool:
-        return bool(self.method) and len(bytes(self.id)) > 0
+        return bool(self.method) and bool(self.id)
 
     @property
     def is_answer(self) -> bool:
-        return not self.method and (len(bytes(self.result)) > 0 or len(bytes(self.error)) > 0)
+        return not self.method and (bool(self.result) or bool(self.error))
 
 
 class ErrorObject(msgspec.Struct):
@@ -104,7 +105,7 @@ def parse(body: bytes) -> Message:
             nor integer.
     """
     # Only what has that many brackets can be that deep, and few messages do.
-    if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth(body) > MAX_DEPTH:
+    if _more_brackets(body, MAX_DEPTH) and _depth(body) > MAX_DEPTH:
         raise ProtocolError(protocol.PARSE_ERROR, f"The body is nested more than {MAX_DEPTH} deep.", status=400)
     try:
         message = decode_message(body)
@@ -120,6 +121,18 @@ def parse(body: bytes) -> Message:
     if not message.method and not message.is_answer:
         raise ProtocolError(protocol.INVALID_REQUEST, "A message needs a method, a result or an error.", status=400)
     return message
+
+
+def _more_brackets(body: bytes, most: int) -> bool:
+    """Whether more than so many brackets open. Finding the next one is many times faster than counting bytes."""
+    for bracket in (b"{", b"["):
+        at = body.find(bracket)
+        while at >= 0:
+            most -= 1
+            if most < 0:
+                return True
+            at = body.find(bracket, at + 1)
+    return False
 
 
 def _depth(body: bytes) -> int:
@@ -142,8 +155,8 @@ def params_of(message: Message) -> Params:
     Raises:
         ProtocolError: `params` is not an object.
     """
-    raw = bytes(message.params)
-    if not raw or raw == b"null":
+    raw = message.params
+    if not raw or (len(raw) == len(_NULL) and bytes(raw) == _NULL):
         return {}
     try:
         return decode_params(raw)
@@ -182,7 +195,7 @@ def object_param(params: Params, name: str) -> Params:
 
 
 def request(identifier: bytes, method: str, params: Params) -> bytes:
-    return b'{"jsonrpc":"2.0","id":%b,"method":%b,"params":%b}' % (identifier, encode(method), encode(params))
+    return encode({"jsonrpc": "2.0", "id": msgspec.Raw(identifier), "method": method, "params": params})
 
 
 def notification(method: str, params: Params | dict[str, Any] | None = None) -> bytes:

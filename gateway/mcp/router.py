@@ -210,7 +210,8 @@ class Router:
         if answer.large:
             await self._states.hold(answer, outgoing, server.slug)
         self._states.seal(answer, outgoing, server.id)
-        self._tasks.seal(answer, request.principal, server.id)
+        if TASKS_EXTENSION in request.capabilities:
+            self._tasks.seal(answer, request.principal, server.id)
         return answer
 
     async def _ask(self, request: Request, server: ServerEntry, outgoing: Outgoing) -> Answer:

@@ -124,7 +124,7 @@ def to_legacy(identifier: bytes) -> Rewrite:
                 result["_meta"] = msgspec.Raw(encode(meta))
             if not meta:
                 del result["_meta"]
-        return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (identifier, encode(result))
+        return encode({"jsonrpc": "2.0", "id": msgspec.Raw(identifier), "result": result})
 
     return rewrite
 

@@ -66,7 +66,7 @@ class BudgetPolicy:
             return None
         tool = entry.name if entry is not None and attempt.method == "tools/call" else None
         usd = price(server, tool)
-        tokens = tokens_in(len(bytes(attempt.params.get("arguments", _EMPTY))))
+        tokens = tokens_in(len(attempt.params.get("arguments", _EMPTY)))
         try:
             held = self._budgets.reserve(
                 principal.org_id, principal.user_id, principal.key_id, server.id, tool, usd, tokens

@@ -216,7 +216,7 @@ class _Connection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._fail(f"the response is not valid HTTP ({error})")
         else:
-            whole = self._response is not response and response.status >= 200
+            whole = self._response is not response and response.status == 200
             if between and whole and self._keep and (head := KnownHead.of(data)) is not None:
                 self._known = head, response.like()
 

@@ -152,10 +152,7 @@ class Answer:
             self.outcome = "error"
             self.error_code = decode_error(message.error).code
             return
-        result = bytes(message.result)
-        if not result.lstrip().startswith(b"{"):
-            raise msgspec.ValidationError("a result is an object")
-        if b'"isError"' in result and decode_tool_result(result).isError:
+        if decode_tool_result(message.result).isError:
             self.outcome = "tool_error"
 
 
