@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from registry.core.clock import Clock
-from registry.core.leases import Lease
+if TYPE_CHECKING:
+    from registry.core.clock import Clock
+    from registry.core.leases import Lease
 
 log = structlog.get_logger(__name__)
 

@@ -7,10 +7,10 @@ memory: sessions then go on with what processes know, so nothing here needs to b
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from registry.core.clock import Clock
 from registry.core.db import new_id
+from registry.core.redis import redis_client
 from registry.sessions.patch import Fields, Patch
 
 RECORD = "gatehouse:session:"
@@ -29,16 +29,7 @@ class RedisSessions:
     """
 
     def __init__(self, url: str, clock: Clock) -> None:
-        # Only where Redis is configured; it is slow to import, so not when the first answer is waited for.
-        from redis.asyncio import Redis
-
-        make: Any = Redis
-        self._redis = make.from_url(
-            url,
-            decode_responses=True,
-            socket_timeout=ANSWER_SECONDS,
-            socket_connect_timeout=ANSWER_SECONDS,
-        )
+        self._redis = redis_client(url, ANSWER_SECONDS, decode_responses=True)
         self._clock = clock
         self._writer = new_id()
 

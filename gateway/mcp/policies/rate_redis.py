@@ -6,11 +6,12 @@ the limit: calls go on, and a handful of processes do not let many times too muc
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
 from gateway.mcp.policies.rate import MINUTE, Key, MemoryBuckets
+from registry.core.redis import redis_client
 
 if TYPE_CHECKING:
     from registry.core.clock import Clock
@@ -43,11 +44,7 @@ class RedisBuckets:
     """
 
     def __init__(self, url: str, clock: Clock) -> None:
-        # Only where several processes share limits; it is slow to import, so not when the first answer is waited for.
-        from redis.asyncio import Redis
-
-        make: Any = Redis
-        self._redis = make.from_url(url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS)
+        self._redis = redis_client(url, ANSWER_SECONDS)
         self._script = self._redis.register_script(_SCRIPT)
         self._clock = clock
         self._own = MemoryBuckets(clock)
