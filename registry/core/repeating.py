@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
 if TYPE_CHECKING:
     from registry.core.clock import Clock
-    from registry.core.leases import Lease
 
 log = structlog.get_logger(__name__)
+
+
+class Claim(Protocol):
+    """What says which process does the work: `registry.core.leases.Lease`."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def release(self) -> None: ...
 
 
 class Repeating:
@@ -34,7 +42,7 @@ class Repeating:
         seconds: float,
         work: Callable[[], Awaitable[object]],
         complaint: str,
-        lease: Lease | None = None,
+        lease: Claim | None = None,
     ) -> None:
         self._clock = clock
         self._seconds = seconds
