@@ -113,6 +113,7 @@ class AccountService:
         # What was known before stays true until the database can be asked again.
         self._following = Repeating(clock, FRESH_SECONDS, self._look, "logins of servers could not be read")
         self._read: dict[tuple[str, str], tuple[float, Headers]] = {}
+        self._renewals = 0
         self._renewing: dict[tuple[str, str], asyncio.Lock] = {}
 
     # -- which servers are concerned
@@ -454,7 +455,12 @@ class AccountService:
             return ()
 
     async def _headers(self, server_id: str, user_id: str | None) -> Headers:
+        renewals = self._renewals
         login, account = await self._find(server_id, user_id)
+        while renewals != self._renewals:
+            # What was read while an account was renewed may be its old token, which is not to come after the new one.
+            renewals = self._renewals
+            login, account = await self._find(server_id, user_id)
         if login is None:
             return ()
         if account is None or self._due(account):
@@ -493,7 +499,10 @@ class AccountService:
         if tokens is None:
             raise _missing(login, "Your account at this server is not connected")
         async with self._database.transaction() as session:
-            return await self._keep(session, login, holder, tokens, before)
+            account = await self._keep(session, login, holder, tokens, before)
+        self._renewals += 1
+        self._forget(login.server_id)
+        return account
 
     async def _tokens(self, login: ServerLogin, form: dict[str, str]) -> Tokens | None:
         sealed = login.sealed_secret

@@ -22,6 +22,7 @@ from gateway.mcp.envelope import UNREADABLE, Message, Params, ProtocolError, dec
 from gateway.mcp.log_levels import passes
 from gateway.mcp.parking import ASKED, GATHER_SECONDS, PARKED, Parking
 from gateway.mcp.upstream.exchange import HttpExchange, announced, answer_in, discard, is_events, notice_in
+from gateway.mcp.upstream.opening import opened
 from gateway.mcp.upstream.pool import BodyStream, ConnectionFailed, Response
 from gateway.mcp.upstream.port import Answer, NotSent, OutcomeUnknown, Outgoing
 from gateway.mcp.upstream.reading import Reading
@@ -390,11 +391,8 @@ class LegacyHttpUpstream:
         if task is None:
             task = self._opening[place] = asyncio.create_task(self._open_session(capabilities))
 
-            def opened(_: object) -> None:
-                self._opening.pop(place, None)
-
-            task.add_done_callback(opened)
-        return await asyncio.shield(task)
+            task.add_done_callback(lambda _: self._opening.pop(place, None))
+        return await opened(task, self._exchange.slug)
 
     def _forget_session(self, outgoing: Outgoing, session_id: bytes) -> None:
         """Forget a session that is gone, unless another request has replaced it by now."""

@@ -16,6 +16,7 @@ from gateway.mcp import protocol, sse, translate
 from gateway.mcp.upstream.backoff import Backoff
 from gateway.mcp.upstream.exchange import discard, header_lines, is_events
 from gateway.mcp.upstream.multiplex import Multiplex
+from gateway.mcp.upstream.opening import opened
 from gateway.mcp.upstream.pool import ConnectionFailed, Pool, Response
 from gateway.mcp.upstream.port import Answer, CredentialsRefused, NotSent, OutcomeUnknown, Outgoing, UpstreamFailure
 from registry.core.egress import EgressRefused, EgressTimeout, EgressUnreachable, UrlInvalid, vet_url
@@ -124,7 +125,7 @@ class SseUpstream:
         if task is None:
             task = self._opening[key] = asyncio.create_task(self._open(key, capabilities))
             task.add_done_callback(lambda done: self._opened(key, done))
-        return await asyncio.shield(task)
+        return await opened(task, self._slug)
 
     def _opened(self, key: str, task: asyncio.Task[_Session]) -> None:
         del self._opening[key]

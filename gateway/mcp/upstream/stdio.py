@@ -16,6 +16,7 @@ from gateway.mcp import protocol, translate
 from gateway.mcp.envelope import Message
 from gateway.mcp.upstream.backoff import Backoff
 from gateway.mcp.upstream.multiplex import Multiplex
+from gateway.mcp.upstream.opening import opened
 from gateway.mcp.upstream.port import Answer, NotSent, Outgoing, UpstreamFailure
 from gateway.mcp.upstream.program import Launch, Program, ProgramFailed
 
@@ -146,7 +147,7 @@ class StdioUpstream:
             self._starting = asyncio.create_task(self._start())
             self._starting.add_done_callback(self._start_done)
         try:
-            await asyncio.shield(self._starting)
+            await opened(self._starting, self._slug)
         except ProgramFailed as error:
             raise NotSent(self._slug, str(error)) from None
 

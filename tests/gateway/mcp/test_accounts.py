@@ -191,6 +191,36 @@ async def test_a_token_that_was_revoked_is_renewed_and_the_call_repeated(gateway
         assert len(server.forms) == 2, "one renewal serves all"
 
 
+async def test_a_token_that_was_renewed_while_it_was_read_is_read_again(
+    gateway: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with guarded() as server:
+        login = {"kind": "client_credentials", "issuer": server.url.removesuffix("/mcp")}
+        server_id = await registered(gateway, server, **login, client_id="here", client_secret="whisper")
+        await discovered(gateway, server_id)
+        assert (await call(gateway, "guarded__who"))[0]
+        service = gateway.application._services.accounts
+        find, begun, go_on = service._find, asyncio.Event(), asyncio.Event()
+
+        async def slowly(server_id: str, user_id: str | None) -> Any:
+            found = await find(server_id, user_id)
+            if not begun.is_set():
+                begun.set()
+                await go_on.wait()
+            return found
+
+        monkeypatch.setattr(service, "_find", slowly)
+        reading = asyncio.create_task(service.headers(server_id, None))
+        await begun.wait()
+        server.tokens.clear()
+        await grown_older(gateway)
+        answered, said = await call(gateway, "guarded__who")
+        assert answered, said
+        go_on.set()
+        ((_, shown),) = await reading
+        assert shown.removeprefix("Bearer ") in server.tokens
+
+
 async def test_an_account_that_cannot_be_renewed_is_said_to_be_over(gateway: Running, tmp_path: Path) -> None:
     async with guarded() as server, browser(gateway.url) as person:
         server_id = await registered(gateway, server, kind="authorization_code")
