@@ -49,6 +49,7 @@ class Cycle:
         "_done",
         "_expects",
         "_flow",
+        "_gathered",
         "_head",
         "_left",
         "_news",
@@ -91,6 +92,7 @@ class Cycle:
         self._waiter: asyncio.Future[None] | None = None
         self._head = b""
         self._chunked = False
+        self._gathered = b""
         self._left = 0
         self.task: asyncio.Task[None] | None = None
         """The exchange at work."""
@@ -169,6 +171,7 @@ class Cycle:
             if not isinstance(error, asyncio.CancelledError):
                 log.exception("an exchange failed outside of its application's care")
             if self.response_started or self.disconnected:
+                self._flush()
                 self._transport.close()
             else:
                 self.respond(500, _FAILED, b"Internal Server Error")
@@ -187,6 +190,7 @@ class Cycle:
             log.error("the application returned without a whole response", path=self.scope.get("path"))
             if not self.response_started:
                 self.respond(500, _FAILED, b"Internal Server Error")
+            self._flush()
             self._transport.close()
 
     async def receive(self) -> Message:
@@ -249,17 +253,16 @@ class Cycle:
         head = b"".join(lines)
         if self._chunked:
             # Of a stream the head is news in itself; else it goes with the body.
-            self._transport.write(head)
+            self._gather(head)
         else:
             self._head = head
 
     def _continue(self, body: bytes, *, more: bool) -> None:
         if self._chunked:
-            framed = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+            if body:
+                self._gather(b"%x\r\n%b\r\n" % (len(body), body))
             if not more:
-                framed += b"0\r\n\r\n"
-            if framed:
-                self._transport.write(framed)
+                self._gather(b"0\r\n\r\n")
         else:
             if self.scope["method"] == "HEAD":
                 body = b""
@@ -275,6 +278,19 @@ class Cycle:
 
     # -- the wire
 
+    def _gather(self, piece: bytes) -> None:
+        """Write together what is sent without a pause in between: each write is a trip to the kernel."""
+        if not self._gathered:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._gathered += piece
+        if len(self._gathered) > JOINED_UP_TO:
+            self._flush()
+
+    def _flush(self) -> None:
+        gathered, self._gathered = self._gathered, b""
+        if gathered and not self.disconnected:
+            self._transport.write(gathered)
+
     def _write(self, head: bytes, body: bytes) -> None:
         if len(body) <= JOINED_UP_TO:
             self._transport.write(head + body)
@@ -282,6 +298,7 @@ class Cycle:
             self._transport.writelines((head, body))
 
     def _complete(self) -> None:
+        self._flush()
         self.response_complete = True
         self.wake()
         if not self.keep_alive:

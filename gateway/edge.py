@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import deque
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -39,6 +38,9 @@ _ASGI = {"version": "3.0", "spec_version": "2.3"}
 _ONCE = frozenset({b"host", b"content-length", b"transfer-encoding", b"content-type", b"authorization"})
 
 
+_NO_PIPELINE: Any = ()
+
+
 class HeadRefused(ValueError):
     """Raised into the parser, which ends the connection with a 400."""
 
@@ -59,12 +61,14 @@ class GuardedHttp(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        # What uvicorn would answer in turn is in `_waiting` here; a deque of its own costs an idle connection much.
+        self.pipeline = _NO_PIPELINE
         self._polling = polling
         self._head_bytes = 0
         self._fields: list[tuple[bytes, bytes]] = []
         self._seen: set[bytes] = set()
         self._cycle: Cycle | None = None
-        self._waiting: deque[Cycle] = deque()
+        self._waiting: list[Cycle] = []
         self._upgrading = False
         self._known: tuple[KnownHead, dict[str, Any]] | None = None
         self._idle_since: float | None = None
@@ -296,7 +300,7 @@ class GuardedHttp(HttpToolsProtocol):
         self.flow.resume_reading()
         self._polling.stir(self, self.loop)
         if self._waiting:
-            self._begin(self._waiting.popleft())
+            self._begin(self._waiting.pop(0))
         else:
             self._idle_since = self.loop.time()
 

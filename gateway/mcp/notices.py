@@ -49,7 +49,7 @@ class Listener:
             the same session.
     """
 
-    __slots__ = ("_current", "_seen", "_subscription", "listed", "org_id", "queue", "wanted", "watched")
+    __slots__ = ("_current", "_seen", "_subscription", "events", "listed", "org_id", "wanted", "watched")
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Listener:
         self.wanted = wanted
         self.watched = watched
         self.listed = listed
-        self.queue: asyncio.Queue[bytes | None] = asyncio.Queue(MAX_WAITING)
+        self.events = sse.Mailbox(MAX_WAITING)
         self._current = current
         self._subscription = subscription
         self._seen = {method: self._fingerprint(method) for method in wanted}
@@ -91,19 +91,11 @@ class Listener:
         if known is not None:
             self.put(RESOURCE_UPDATED, {"uri": msgspec.Raw(encode(known))})
 
-    def end(self) -> None:
-        while self.queue.full():
-            self.queue.get_nowait()
-        self.queue.put_nowait(None)
-
     def put(self, method: str, params: Params) -> None:
         """Tell the client; one that does not keep up is told no more."""
         if self._subscription is not None:
             params = {**params, "_meta": _subscribed_meta(self._subscription, params.get("_meta"))}
-        try:
-            self.queue.put_nowait(sse.frame(envelope.notification(method, params or None)))
-        except asyncio.QueueFull:
-            self.end()
+        self.events.put(sse.frame(envelope.notification(method, params or None)))
 
     def _fingerprint(self, method: str) -> tuple[bytes, ...]:
         view = self._current()
@@ -158,7 +150,7 @@ class Notices:
 
     def end_all(self) -> None:
         for listener in tuple(self._listeners):
-            listener.end()
+            listener.events.end()
 
     def stream(
         self, org_id: str, current: Callable[[], View | None], watched: Watched, listed: Mapping[Kind, bytes]
@@ -213,7 +205,7 @@ class Notices:
         try:
             await self.watched_changed({server for server, _ in listener.watched})
             yield first
-            while (event := await sse.next_event(listener.queue)) is not None:
+            while (event := await listener.events.next_event()) is not None:
                 yield event
         finally:
             self._close(listener)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import time
 
@@ -86,3 +87,33 @@ def test_an_event_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(sse.EventTooLarge):
         for _ in range(100):
             splitter.feed(b"data: xxxxxxxxx")
+
+
+async def test_a_mailbox_gives_events_in_order_and_a_comment_while_there_are_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sse, "KEEP_ALIVE_SECONDS", 0.0)
+    mailbox = sse.Mailbox(3)
+    assert await mailbox.next_event() == sse.KEEP_ALIVE
+    for event in (b"1", b"2"):
+        mailbox.put(event)
+    mailbox.end()
+    assert [await mailbox.next_event() for _ in range(3)] == [b"1", b"2", None]
+    assert await mailbox.next_event() == sse.KEEP_ALIVE
+
+
+async def test_whoever_waits_at_a_mailbox_hears_at_once() -> None:
+    mailbox = sse.Mailbox(3)
+    for put, expected in ((lambda: mailbox.put(b"1"), b"1"), (mailbox.end, None)):
+        reading = asyncio.create_task(mailbox.next_event())
+        await asyncio.sleep(0)
+        put()
+        async with asyncio.timeout(10):
+            assert await reading == expected
+
+
+async def test_a_mailbox_that_is_full_ends_its_reader() -> None:
+    mailbox = sse.Mailbox(3)
+    for number in range(4):
+        mailbox.put(b"%d" % number)
+    assert [await mailbox.next_event() for _ in range(3)] == [b"1", b"2", None]
