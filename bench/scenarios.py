@@ -64,6 +64,14 @@ ALL = {
         Scenario("list", "tools/list of one upstream", mode="list"),
         Scenario("hold", "1,000 sessions with an open stream", mode="hold", connections=1000, timeout=45.0),
         Scenario(
+            "list-50x20-c1",
+            "tools/list, 1,000 tools over 50 upstreams, 1 client",
+            mode="list",
+            connections=1,
+            upstreams=50,
+            tools_each=20,
+        ),
+        Scenario(
             "list-50x20",
             "tools/list, 1,000 tools over 50 upstreams, 4 clients",
             mode="list",

@@ -14,6 +14,7 @@ import uvloop
 from gateway.app import Application
 from gateway.busy_polling import BusyPolling
 from gateway.edge import GuardedHttp
+from gateway.memory import keep_freed
 from gateway.realtime.upgrade import MAX_MESSAGE, websocket_protocol
 from gateway.workers import Workers
 from registry.core.errors import GatehouseError
@@ -167,6 +168,7 @@ def serve(settings: Settings, host: str, port: int, workers: int = 1) -> int:
         LimitsNeedRedis: limits were set that several processes can only keep together.
     """
     configure_logs(settings.log_level, settings.log_format)
+    keep_freed()
     if workers == 1:
         return _alone(settings, host, _listen(host, port))
     if settings.redis_url is None and (settings.calls_per_minute or settings.call_limits):
