@@ -78,7 +78,6 @@ class _Account:
 
     __slots__ = (
         "ahead",
-        "ends_at",
         "free",
         "in_flight",
         "largest",
@@ -100,7 +99,6 @@ class _Account:
     def __init__(self, limit: _Limit, window: Window) -> None:
         self.limit = limit
         self.window = window
-        self.ends_at = window.ends_at
         self.until = window.ends_at.timestamp()
         self.period_id: str | None = None
         self.free = 0
@@ -196,14 +194,14 @@ class Desk:
             cost = 1 if unit == "calls" else _cost(unit, usd, tokens)
             if account is None or now >= account.until or limit.terms.paused:
                 self.release(held)
-                self._check(limit, cost, self._now())
+                self._check(limit, cost)
                 return None
             if cost == 0:
                 continue
             free = account.free - cost
             if free < 0:
                 self.release(held)
-                self._check(limit, cost, self._now())
+                self._check(limit, cost)
                 return None
             account.free = free
             account.in_flight += cost
@@ -282,9 +280,9 @@ class Desk:
             account.in_flight -= reserved
             account.spent += reserved
 
-    def _check(self, limit: _Limit, cost: int, now: datetime) -> _Account:
+    def _check(self, limit: _Limit, cost: int) -> _Account:
         """The limit's account of now. Raises `BudgetExceeded` if it is known without the ledger to refuse."""
-        account = self._account(limit, now)
+        account = self._account(limit)
         if limit.terms.paused:
             raise self._refusal(account, paused=True)
         recent = self._clock.monotonic() < account.refused_at + REFUSED_SECONDS
@@ -292,20 +290,21 @@ class Desk:
             raise self._refusal(account, paused=False)
         return account
 
-    def _account(self, limit: _Limit, now: datetime) -> _Account:
+    def _account(self, limit: _Limit) -> _Account:
         account = limit.account
-        if account is None or now >= account.ends_at:
+        now = self._now()
+        if account is None or now >= account.window.ends_at:
             account = limit.account = _Account(limit, window_at(limit.terms.period, now, limit.terms.zone))
             self._accounts.add(account)
         return account
 
     def _refusal(self, account: _Account, *, paused: bool) -> BudgetExceeded:
         terms = account.limit.terms
-        return BudgetExceeded(terms.name, terms.id, account.ends_at, paused=paused)
+        return BudgetExceeded(terms.name, terms.id, account.window.ends_at, paused=paused)
 
     async def _acquire(self, limit: _Limit, cost: int) -> _Account | None:
         """The account from which `cost` has been reserved; `None` to ask again, in a new window or lease."""
-        account = self._check(limit, cost, self._now())
+        account = self._check(limit, cost)
         if cost > account.free:
             granted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
             account.waiting.append((cost, granted))
@@ -537,7 +536,7 @@ class Desk:
             now = self._now()
             for account in tuple(self._accounts):
                 current = account.limit.account is account and account.limit.terms.id in self._limits
-                over = not current or now >= account.ends_at
+                over = not current or now >= account.window.ends_at
                 idle = account.refilling is None and not account.used and not account.waiting
                 returned = account.free if over or idle else 0
                 account.used = False
