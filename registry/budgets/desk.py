@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -158,6 +159,8 @@ class Desk:
         self._read_at = float("-inf")
         self._polled_at = float("-inf")
         self._changed = False
+        self._failing: set[str] = set()
+        """What failed the last time that it was tried, by its complaint."""
         self._reloading = asyncio.Lock()
         self._booking = asyncio.Lock()
         self._unbooked: list[Booking] = []
@@ -448,12 +451,10 @@ class Desk:
     async def _reload(self) -> None:
         async with self._reloading:
             self._changed = False
-            try:
+            # Should it fail, the limits known so far stay in force, and the change is not forgotten.
+            self._signature = None
+            with self._outlived("budget limits could not be read, trying again"):
                 await self._read()
-            except Exception:
-                # Whatever it is, the limits known so far stay in force, and the change is not forgotten.
-                log.exception("budget limits could not be read, trying again")
-                self._signature = None
 
     async def _read(self) -> None:
         signature = await self._source.signature()
@@ -496,12 +497,9 @@ class Desk:
         for account in self._accounts:
             account.spent += account.in_flight
             account.in_flight = 0
-        try:
+        with self._outlived("budgets could not be settled; what this process held will count as spent"):
             await self._settle_all()
             await self._ledger.close()
-        except Exception:
-            # Whatever it is, the process ends, and the ledger stays true: what it held counts as spent.
-            log.exception("budgets could not be settled; what this process held will count as spent")
 
     async def _run(self) -> None:
         while True:
@@ -511,20 +509,37 @@ class Desk:
     async def tick(self) -> None:
         """One round of everything that is not on a call's path. What fails is tried again in the next."""
         lease = self._ledger.holder_id
-        for work in (self._settle_all, self._ledger.renew, self._follow):
-            try:
-                await work()
-            except LeaseLost:
-                self._lose(lease)
-            except Exception:
-                # Whatever it is, the other work goes on, and what was not booked is still here in the next round.
-                log.exception("budgets could not be settled or renewed, trying again")
+        works = {
+            "budgets could not be settled, trying again": self._settle_all,
+            "the lease on budgets could not be renewed, trying again": self._ledger.renew,
+        }
+        if self._clock.monotonic() >= self._polled_at + RELOAD_SECONDS:
+            works["changes of budget limits could not be looked for, trying again"] = self._follow
+        for complaint, work in works.items():
+            with self._outlived(complaint):
+                try:
+                    await work()
+                except LeaseLost:
+                    self._lose(lease)
+
+    @contextmanager
+    def _outlived(self, complaint: str) -> Generator[None]:
+        """Go on whatever fails in here, and tell of it the first time in a row.
+
+        Whatever it is, other work must not end with it. Nothing is lost: what was not booked is still here when it is
+        tried again, and what a process holds at its end counts as spent.
+        """
+        try:
+            yield
+        except Exception:
+            if complaint not in self._failing:
+                log.exception(complaint)
+            self._failing.add(complaint)
+        else:
+            self._failing.discard(complaint)
 
     async def _follow(self) -> None:
-        now = self._clock.monotonic()
-        if now < self._polled_at + RELOAD_SECONDS:
-            return
-        self._polled_at = now
+        now = self._polled_at = self._clock.monotonic()
         await self._ledger.lapse()
         if now >= self._read_at + REREAD_SECONDS or await self._source.signature() != self._signature:
             await self._reload()
