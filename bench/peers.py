@@ -18,7 +18,6 @@ from types import MappingProxyType
 from typing import ClassVar
 
 from bench.errors import BenchError, MissingProgram
-from bench.machine import Process
 from bench.targets import ROOT, Behind, Registering, Target
 
 PLACE = "GATEHOUSE_BENCH_PEERS"
@@ -79,7 +78,7 @@ def _run(command: list[str]) -> str:
 
 
 class Peer(Target):
-    """What runs in the environment `packages`, in its own directory, for that is where some of them write."""
+    """What runs in the environment `packages`."""
 
     packages = ""
     patience = 2.5
@@ -97,10 +96,6 @@ class Peer(Target):
     @classmethod
     def check_installed(cls) -> None:
         cls.program("python")
-
-    def start(self) -> None:
-        log = self.dir / "log.txt"
-        self.process = Process(self.command(), self.cores.gateway, log, self.environment(), directory=self.dir)
 
 
 class FastMcp(Peer):

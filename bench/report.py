@@ -12,9 +12,9 @@ from bench.window import NOISE_LIMIT
 
 BASELINE = "nginx"
 POLICIES = ("limited", "guarded")
-"""With a blocking limit in force, and with every kind of policy at work: what they cost is the quotient with"""
+"""Gatehouse with a blocking limit, and with every kind of policy at work: each is dearer than `WITHOUT` by its cost."""
 WITHOUT = "gatehouse"
-"""where none of them has anything to do."""
+"""Gatehouse where no policy has anything to do."""
 PEERS = frozenset(GROUPS["peers"])
 Record = dict[str, Any]
 Cell = Callable[[str, str], str]

@@ -89,10 +89,9 @@ class Runner:
     ) -> list[Record]:
         mark: Record = {"target": kind.name, "round": number}
         say(f"round {number}: {kind.name}")
-        refused = [
-            {**mark, "scenario": s.name, "not_offered": why} for s in scenarios if (why := _not_offered(kind, s))
-        ]
-        scenarios = [scenario for scenario in scenarios if not _not_offered(kind, scenario)]
+        why = {scenario.name: _not_offered(kind, scenario) for scenario in scenarios}
+        refused = [{**mark, "scenario": name, "not_offered": reason} for name, reason in why.items() if reason]
+        scenarios = [scenario for scenario in scenarios if not why[scenario.name]]
         if not scenarios:
             return refused
         try:

@@ -56,8 +56,9 @@ def expected_tools(behind: list[Behind]) -> dict[str, int]:
 
 
 def gatehouse_python() -> str:
-    """The interpreter of this checkout's environment."""
-    return os.environ.get("GATEHOUSE_BENCH_PYTHON", sys.executable)
+    """The interpreter of this checkout's environment, by a path that is the same in every directory."""
+    named = os.environ.get("GATEHOUSE_BENCH_PYTHON", sys.executable)
+    return str(Path(shutil.which(named) or named).absolute())
 
 
 def free_port() -> int:
@@ -103,7 +104,9 @@ class Target:
         self.dir.mkdir(parents=True)
 
     def start(self) -> None:
-        self.process = Process(self.command(), self.cores.gateway, self.dir / "log.txt", self.environment())
+        log = self.dir / "log.txt"
+        # In its own directory, for that is where some of them write.
+        self.process = Process(self.command(), self.cores.gateway, log, self.environment(), directory=self.dir)
 
     def stop(self) -> None:
         if self.process:

@@ -27,6 +27,7 @@ from pathlib import Path
 
 from workspace_runtime.execution import CarriedExecution
 from workspace_runtime.inside.limits import used_bytes
+from workspace_runtime.inside.processes import carrying
 from workspace_runtime.readiness import wait_until_ready
 from workspace_runtime.runtime import (
     ROOT,
@@ -462,14 +463,7 @@ def _born(pid: int) -> int:
 
 def _members(id: str) -> list[int]:
     """All processes of a container, by the mark that each of them inherits."""
-    mark = f"{_MARK}={id}".encode()
-    found: list[int] = []
-    for path in Path("/proc").iterdir():
-        if path.name.isdigit():
-            with contextlib.suppress(OSError):
-                if mark in (path / "environ").read_bytes().split(b"\0") and _born(int(path.name)):
-                    found.append(int(path.name))
-    return found
+    return carrying(f"{_MARK}={id}".encode())
 
 
 async def _read_all(process: asyncio.subprocess.Process, execution: CarriedExecution, room: asyncio.Event) -> None:

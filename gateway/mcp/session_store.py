@@ -2,7 +2,8 @@
 
 A session's id says what was agreed when it was opened; the record says what has happened since, and most sessions
 have none. Implementations: `registry.sessions.service` (the database) and `registry.sessions.redis`. None is on a
-call's path: `gateway.mcp.sessions` reads when a process first sees a session, and writes behind.
+call's path: `gateway.mcp.sessions` reads when a process first sees a session that it has not just opened itself, and
+writes behind.
 """
 
 from __future__ import annotations

@@ -36,23 +36,17 @@ class Condition:
         RuleInvalid: the path cannot be read, or the value does not suit.
     """
 
-    __slots__ = ("_matches", "_member", "_path", "compare", "path", "value")
+    __slots__ = ("_matches", "_path", "compare", "path", "value")
 
     def __init__(self, path: str, compare: Compare, value: Any = None) -> None:
         self.path = path
         self.compare: Compare = compare
         self.value = value
         self._path = _segments(path)
-        only = self._path[0] if len(self._path) == 1 else None
-        # By far the most look at one argument.
-        self._member = only if isinstance(only, str) else None
         self._matches: Callable[[Any], bool] = _comparison(compare, value)
 
     def holds(self, arguments: Any) -> bool:
         """Whether any value at the path compares as wanted."""
-        if self._member is not None and isinstance(arguments, dict):
-            members = cast("dict[str, Any]", arguments)
-            return self._member in members and self._matches(members[self._member])
         return any(map(self._matches, _values(arguments, self._path)))
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -78,7 +79,6 @@ class _Account:
 
     __slots__ = (
         "ahead",
-        "ends_at",
         "free",
         "in_flight",
         "largest",
@@ -100,7 +100,6 @@ class _Account:
     def __init__(self, limit: _Limit, window: Window) -> None:
         self.limit = limit
         self.window = window
-        self.ends_at = window.ends_at
         self.until = window.ends_at.timestamp()
         self.period_id: str | None = None
         self.free = 0
@@ -160,6 +159,8 @@ class Desk:
         self._read_at = float("-inf")
         self._polled_at = float("-inf")
         self._changed = False
+        self._failing: set[str] = set()
+        """What failed the last time that it was tried, by its complaint."""
         self._reloading = asyncio.Lock()
         self._booking = asyncio.Lock()
         self._unbooked: list[Booking] = []
@@ -196,14 +197,14 @@ class Desk:
             cost = 1 if unit == "calls" else _cost(unit, usd, tokens)
             if account is None or now >= account.until or limit.terms.paused:
                 self.release(held)
-                self._check(limit, cost, self._now())
+                self._check(limit, cost)
                 return None
             if cost == 0:
                 continue
             free = account.free - cost
             if free < 0:
                 self.release(held)
-                self._check(limit, cost, self._now())
+                self._check(limit, cost)
                 return None
             account.free = free
             account.in_flight += cost
@@ -282,9 +283,9 @@ class Desk:
             account.in_flight -= reserved
             account.spent += reserved
 
-    def _check(self, limit: _Limit, cost: int, now: datetime) -> _Account:
+    def _check(self, limit: _Limit, cost: int) -> _Account:
         """The limit's account of now. Raises `BudgetExceeded` if it is known without the ledger to refuse."""
-        account = self._account(limit, now)
+        account = self._account(limit)
         if limit.terms.paused:
             raise self._refusal(account, paused=True)
         recent = self._clock.monotonic() < account.refused_at + REFUSED_SECONDS
@@ -292,20 +293,21 @@ class Desk:
             raise self._refusal(account, paused=False)
         return account
 
-    def _account(self, limit: _Limit, now: datetime) -> _Account:
+    def _account(self, limit: _Limit) -> _Account:
         account = limit.account
-        if account is None or now >= account.ends_at:
+        now = self._now()
+        if account is None or now >= account.window.ends_at:
             account = limit.account = _Account(limit, window_at(limit.terms.period, now, limit.terms.zone))
             self._accounts.add(account)
         return account
 
     def _refusal(self, account: _Account, *, paused: bool) -> BudgetExceeded:
         terms = account.limit.terms
-        return BudgetExceeded(terms.name, terms.id, account.ends_at, paused=paused)
+        return BudgetExceeded(terms.name, terms.id, account.window.ends_at, paused=paused)
 
     async def _acquire(self, limit: _Limit, cost: int) -> _Account | None:
         """The account from which `cost` has been reserved; `None` to ask again, in a new window or lease."""
-        account = self._check(limit, cost, self._now())
+        account = self._check(limit, cost)
         if cost > account.free:
             granted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
             account.waiting.append((cost, granted))
@@ -449,12 +451,10 @@ class Desk:
     async def _reload(self) -> None:
         async with self._reloading:
             self._changed = False
-            try:
+            # Should it fail, the limits known so far stay in force, and the change is not forgotten.
+            self._signature = None
+            with self._outlived("budget limits could not be read, trying again"):
                 await self._read()
-            except Exception:
-                # Whatever it is, the limits known so far stay in force, and the change is not forgotten.
-                log.exception("budget limits could not be read, trying again")
-                self._signature = None
 
     async def _read(self) -> None:
         signature = await self._source.signature()
@@ -497,12 +497,9 @@ class Desk:
         for account in self._accounts:
             account.spent += account.in_flight
             account.in_flight = 0
-        try:
+        with self._outlived("budgets could not be settled; what this process held will count as spent"):
             await self._settle_all()
             await self._ledger.close()
-        except Exception:
-            # Whatever it is, the process ends, and the ledger stays true: what it held counts as spent.
-            log.exception("budgets could not be settled; what this process held will count as spent")
 
     async def _run(self) -> None:
         while True:
@@ -512,20 +509,37 @@ class Desk:
     async def tick(self) -> None:
         """One round of everything that is not on a call's path. What fails is tried again in the next."""
         lease = self._ledger.holder_id
-        for work in (self._settle_all, self._ledger.renew, self._follow):
-            try:
-                await work()
-            except LeaseLost:
-                self._lose(lease)
-            except Exception:
-                # Whatever it is, the other work goes on, and what was not booked is still here in the next round.
-                log.exception("budgets could not be settled or renewed, trying again")
+        works = {
+            "budgets could not be settled, trying again": self._settle_all,
+            "the lease on budgets could not be renewed, trying again": self._ledger.renew,
+        }
+        if self._clock.monotonic() >= self._polled_at + RELOAD_SECONDS:
+            works["changes of budget limits could not be looked for, trying again"] = self._follow
+        for complaint, work in works.items():
+            with self._outlived(complaint):
+                try:
+                    await work()
+                except LeaseLost:
+                    self._lose(lease)
+
+    @contextmanager
+    def _outlived(self, complaint: str) -> Generator[None]:
+        """Go on whatever fails in here, and tell of it the first time in a row.
+
+        Whatever it is, other work must not end with it. Nothing is lost: what was not booked is still here when it is
+        tried again, and what a process holds at its end counts as spent.
+        """
+        try:
+            yield
+        except Exception:
+            if complaint not in self._failing:
+                log.exception(complaint)
+            self._failing.add(complaint)
+        else:
+            self._failing.discard(complaint)
 
     async def _follow(self) -> None:
-        now = self._clock.monotonic()
-        if now < self._polled_at + RELOAD_SECONDS:
-            return
-        self._polled_at = now
+        now = self._polled_at = self._clock.monotonic()
         await self._ledger.lapse()
         if now >= self._read_at + REREAD_SECONDS or await self._source.signature() != self._signature:
             await self._reload()
@@ -537,7 +551,7 @@ class Desk:
             now = self._now()
             for account in tuple(self._accounts):
                 current = account.limit.account is account and account.limit.terms.id in self._limits
-                over = not current or now >= account.ends_at
+                over = not current or now >= account.window.ends_at
                 idle = account.refilling is None and not account.used and not account.waiting
                 returned = account.free if over or idle else 0
                 account.used = False

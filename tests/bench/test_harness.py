@@ -238,7 +238,8 @@ def test_the_gatehouse_target_registers_restarts_and_loads(
         f'#!/bin/sh\ntest "$1 $2" = "-m gateway" || exit 9\nshift 2\nexec {sys.executable} {stand_in} "$@"\n'
     )
     python.chmod(0o755)
-    monkeypatch.setenv("GATEHOUSE_BENCH_PYTHON", str(python))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GATEHOUSE_BENCH_PYTHON", "./python")
     runner = Runner(programs["loadgen"], start_upstream(), Cores(gateway=core, load=core), tmp_path)
     chosen = scenarios.select("call-c1,list-50x20", seconds=0.2)
     records = runner.round([targets.Gatehouse, targets.Guarded], chosen, 1)

@@ -17,12 +17,12 @@ from tests.support.gateway import RunningGateway
 CYCLES = 10
 SECONDS = 10
 LOADS: dict[str, list[str]] = {
-    "calls": ["--mode", "call"],
-    "modern calls": ["--mode", "call", "--era", "modern"],
+    "calls": ["--mode", "call", "--tool", "up__echo"],
+    "modern calls": ["--mode", "call", "--tool", "up__echo", "--era", "modern"],
     "sessions": ["--mode", "setup"],
     "progress": ["--mode", "call", "--tool", "up__progress", "--expect-progress", "5"],
     "lists": ["--mode", "list", "--path", "/servers/up/mcp", "--expect-tools", "3"],
-    "large calls": ["--mode", "call", "--size", "100000"],
+    "large calls": ["--mode", "call", "--tool", "up__echo", "--size", "100000"],
 }
 SETTLED = 5
 """Cycles after which whatever fills is full: pools, caches, the database's pages, what is kept for some minutes."""
@@ -59,8 +59,6 @@ def load(gateway: RunningGateway, options: list[str]) -> float:
     """What one load came to, in operations a second; all of them were answered rightly."""
     common = ["--port", str(gateway.port), "--path", "/mcp", "--connections", "16", "--warmup", "0"]
     common += ["--seconds", str(SECONDS), "--header", f"Authorization: Bearer {gateway.agent_key}"]
-    if "--tool" not in options and "call" in options:
-        common += ["--tool", "up__echo"]
     done = subprocess.run(
         [str(build()["loadgen"]), *common, *options], capture_output=True, text=True, timeout=SECONDS + 60
     )

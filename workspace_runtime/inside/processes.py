@@ -9,9 +9,11 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Sequence
 
 MARK = "GATEHOUSE_JOB"
-_ROUNDS = 100
+ROUNDS = 100
+"""How often what is to end is looked for again: what was not stopped yet has made more of it."""
 
 
 def marked(mark: str, session: int = -1) -> list[int]:
@@ -42,11 +44,17 @@ def carrying(needle: bytes, session: int = -1) -> list[int]:
 
 def end_marked(mark: str) -> None:
     """End whatever carries a mark, but for who asks: a command that came from outside, and is over or left alone."""
-    for _ in range(_ROUNDS):
+    for _ in range(ROUNDS):
         pids = [pid for pid in marked(mark) if pid != os.getpid()]
         if not pids:
             return
+        kill(pids)
+        time.sleep(0.01)
+
+
+def kill(pids: Sequence[int]) -> None:
+    """Kill processes, of which some may have ended meanwhile."""
+    for stop in (signal.SIGSTOP, signal.SIGKILL):  # what is stopped makes no more children meanwhile
         for pid in pids:
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.01)
+                os.kill(pid, stop)

@@ -22,7 +22,7 @@ from typing import Any
 from workspace_runtime.inside.beneath import Beneath
 from workspace_runtime.inside.ends import Watch, attended, told
 from workspace_runtime.inside.failure import ToolFailure
-from workspace_runtime.inside.processes import MARK, carrying, marked
+from workspace_runtime.inside.processes import MARK, ROUNDS, carrying, kill, marked
 from workspace_runtime.inside.tool import Call, Result, Say
 
 OUTPUT_BYTES = 256 * 1024
@@ -35,7 +35,6 @@ ENDED = 64
 """Ended jobs whose logs are kept."""
 _LINGER_SECONDS = 0.3
 """How long output may still come after a command has ended: children may hold its pipes."""
-_ROUNDS = 100
 _EXHAUSTED = (11, 12)  # EAGAIN, ENOMEM
 
 # The kernel is to end the command rather than the server when memory runs out; no core files fill the disk.
@@ -263,9 +262,7 @@ class Shell:
         if late and job.background:
             await asyncio.wait(late)  # a job is over when the last of its processes is
         elif late:
-            for pid in self._pids(job):
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
+            kill(self._pids(job))
             await asyncio.wait(late, timeout=_LINGER_SECONDS)
         for task in reading:
             task.cancel()
@@ -295,14 +292,11 @@ async def _exit_of(process: asyncio.subprocess.Process) -> None:
 
 async def _end_all(find: Callable[[], list[int]]) -> None:
     """Kill what is found until nothing is."""
-    for _ in range(_ROUNDS):
+    for _ in range(ROUNDS):
         pids = find()
         if not pids:
             return
-        for stop in (signal.SIGSTOP, signal.SIGKILL):  # what is stopped makes no more children meanwhile
-            for pid in pids:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, stop)
+        kill(pids)
         await asyncio.sleep(0)
 
 

@@ -12,7 +12,8 @@ from typing import Annotated, Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.api.agents.shared import PAGE_LIMIT, REQUESTS, WORDS, Page, PageLimit
+from gateway.api.agents.shared import PAGE_LIMIT, REQUESTS, WORDS, Page
+from gateway.api.shared.paging import ShortPageLimit
 from gateway.api.shared.route import Caller, Front, Session
 from registry.budgets.errors import LimitInvalid
 from registry.budgets.scopes import ScopeType
@@ -106,7 +107,9 @@ def router(front: Front, budgets: BudgetService) -> APIRouter:
         return await budgets.timeline(session, caller, start_date, end_date, granularity)
 
     @api.get("/api/v1/budget/limits")
-    async def list_limits(session: Session, caller: Caller, page: Page = 1, limit: PageLimit = PAGE_LIMIT) -> LimitPage:
+    async def list_limits(
+        session: Session, caller: Caller, page: Page = 1, limit: ShortPageLimit = PAGE_LIMIT
+    ) -> LimitPage:
         return await budgets.limits(session, caller, page=page, limit=limit)
 
     @api.get("/api/v1/budget/timezone")

@@ -17,5 +17,4 @@ WORDS = {"AUTHENTICATION_REQUIRED": "UNAUTHORIZED", "INSUFFICIENT_PERMISSIONS": 
 REQUESTS = Limit("agents-api", 100, 60, "address")
 
 Page = Annotated[int, Query(ge=1, le=1_000_000)]
-PageLimit = Annotated[int, Query(ge=1, le=100)]
 PAGE_LIMIT = 20

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel, Field
 
-from gateway.api.shared.paging import PageOffset
+from gateway.api.shared.paging import PageOffset, ShortPageLimit
 from gateway.api.shared.route import Caller, Front, Session
 from registry.identity.models import ApiKey
 from registry.identity.service import KEY_MARK, IdentityService
@@ -66,7 +66,7 @@ def router(front: Front, identity: IdentityService) -> APIRouter:
     async def list_api_keys(
         session: Session,
         caller: Caller,
-        limit: Annotated[int, Query(ge=1, le=100)] = 50,
+        limit: ShortPageLimit = 50,
         offset: PageOffset = 0,
     ) -> KeysAnswer:
         found, total = await identity.keys(session, caller, limit=limit, offset=offset)

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Header, Query
 from pydantic import AwareDatetime, BaseModel
 
 from gateway.api.registry.servers import DISCOVERY, SERVERS
+from gateway.api.shared.paging import ShortPageLimit
 from gateway.api.shared.route import Caller, Front, Session
 from registry.catalogues.importing import ImportReport, ServerImport
 from registry.catalogues.publishing import Publisher
@@ -33,7 +34,7 @@ def router(front: Front, publisher: Publisher) -> APIRouter:
         session: Session,
         caller: Caller,
         cursor: Annotated[str | None, Query(max_length=200)] = None,
-        limit: Annotated[int, Query(ge=1, le=100)] = 30,
+        limit: ShortPageLimit = 30,
         search: Annotated[str | None, Query(max_length=200)] = None,
         updated_since: AwareDatetime | None = None,
         version: Annotated[str | None, Query(max_length=255)] = None,

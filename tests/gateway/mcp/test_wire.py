@@ -172,8 +172,9 @@ async def test_who_does_not_read_is_shown_out(gateway: Running, monkeypatch: pyt
         extra = b"MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: endless__endless"
         _, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rsplit(":", 1)[1]), limit=1024)
         writer.write(post(gateway, extra, body))
-        while not len(gateway.application.path.flights):
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(15):
+            while not len(gateway.application.path.flights):
+                await asyncio.sleep(0.01)
         async with asyncio.timeout(15):
             while len(gateway.application.path.flights):
                 await asyncio.sleep(0.05)

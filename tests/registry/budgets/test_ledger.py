@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 from sqlalchemy import select
+from structlog.testing import capture_logs
 
 from registry.audit.models import AuditEntry
 from registry.audit.service import AuditService
@@ -304,6 +305,42 @@ async def test_what_was_returned_must_be_taken_anew(house: House) -> None:
     await other.stop()
     (account,) = await accounts(house.database)
     assert (account.spent, account.reserved) == (3, 0)
+
+
+async def test_a_database_that_is_away_is_told_once_and_what_was_spent_is_booked_when_it_is_back(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> None:
+        raise OSError("the database is away")
+
+    async def rounds(count: int) -> list[str]:
+        with capture_logs() as logs:
+            for _ in range(count):
+                house.clock.advance(TICK_SECONDS)
+                await desk.tick()
+        return [line["event"] for line in logs]
+
+    await house.limit(10)
+    desk = await house.desk()
+    told = [
+        "budgets could not be settled, trying again",
+        "changes of budget limits could not be looked for, trying again",
+    ]
+    for _ in range(2):
+        assert await rounds(4) == []
+        desk.settle(await house.reserve(desk), 0.0, 1)
+        with monkeypatch.context() as patch:
+            patch.setattr(desk._ledger, "book", away)
+            patch.setattr(desk._ledger, "lapse", away)
+            assert sorted(await rounds(12)) == told
+        # Limits alone cannot be read: a fault of its own, of which the same holds.
+        desk._signature = None
+        with monkeypatch.context() as patch:
+            patch.setattr(desk._source, "load", away)
+            assert await rounds(12) == ["budget limits could not be read, trying again"]
+    await desk.stop()
+    (account,) = await accounts(house.database)
+    assert (account.spent, account.reserved) == (2, 0)
 
 
 async def test_nothing_starts_without_its_limits(house: House) -> None:

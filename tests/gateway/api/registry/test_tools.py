@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -64,9 +65,10 @@ async def upstream(gateway: Running, tmp_path: Path) -> dict[str, Any]:
     program.write_text(UPSTREAM)
     server = await gateway.register("Up", command=sys.executable, args=[str(program)])
     # A program takes its time to start on a busy machine; who registers it is answered before.
-    while server["health_status"] != "healthy":
-        await gateway.rest("POST", f"/v1/mcp/servers/{server['id']}/capabilities/discover")
-        server = (await gateway.rest("GET", f"/v1/mcp/servers/{server['id']}"))[1]
+    async with asyncio.timeout(60):
+        while server["health_status"] != "healthy":
+            await gateway.rest("POST", f"/v1/mcp/servers/{server['id']}/capabilities/discover")
+            server = (await gateway.rest("GET", f"/v1/mcp/servers/{server['id']}"))[1]
     return server
 
 
