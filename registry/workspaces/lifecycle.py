@@ -189,7 +189,7 @@ class Lifecycle:
     async def sleep(self, workspace_id: int, why: str) -> None:
         """Note that it is to sleep until it is called or started; following that is the caller's."""
         async with self._database.transaction() as session:
-            workspace = await session.get_one(Workspace, workspace_id)
+            workspace = await session.get_one(Workspace, workspace_id, with_for_update=True)
             if workspace.status == "active":
                 workspace.status, workspace.problem = "inactive", why
                 session.add(_event(workspace_id, self._clock.now(), "sleep", why))
@@ -285,7 +285,8 @@ class Lifecycle:
     async def _mark_wanted(self, workspace_id: int) -> None:
         """A call wakes what sleeps, unless it was deleted or its owner may use nothing any more."""
         async with self._database.transaction() as session:
-            workspace = await session.get(Workspace, workspace_id)
+            # Of several calls one wakes it: one that found it asleep must not say so when it has been woken.
+            workspace = await session.get(Workspace, workspace_id, with_for_update=True)
             owner = await session.get(User, workspace.user_id) if workspace is not None else None
             if workspace is None or owner is None or workspace.deleted_at is not None:
                 raise WorkspaceNotRunning("There is no such workspace any more.")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
+from registry.core.db import Session
 from registry.core.leases import HeldLease, Lease
+from registry.identity.models import User
 from registry.workspaces import lifecycle
 from registry.workspaces.errors import EngineMissing, WorkspaceNotRunning
 from registry.workspaces.models import Workspace
@@ -105,6 +108,30 @@ async def test_a_call_wakes_what_sleeps(yard: Yard, owner: Person, workspace: Wo
             transport.close()
     seen = await yard.see(workspace.id)
     assert (seen.status, seen.container_status, yard.runtime.starts) == ("active", "running", 2)
+    assert (await yard.events(owner, workspace.id))[-2:] == ["woken", "started"]
+
+
+async def test_two_calls_wake_once_however_slow_one_of_them_is(
+    yard: Yard, owner: Person, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await yard.steer("stop", owner, workspace.id)
+    await yard.lifecycle.settled()
+    get, begun, go_on = Session.get, asyncio.Event(), asyncio.Event()
+
+    async def slowly(session: Session, entity: Any, *args: Any, **options: Any) -> Any:
+        if entity is User and not begun.is_set():
+            begun.set()
+            await go_on.wait()
+        return await get(session, entity, *args, **options)
+
+    monkeypatch.setattr(Session, "get", slowly)
+    slow = asyncio.create_task(yard.lifecycle.wake(workspace.id))
+    await begun.wait()
+    quick = asyncio.create_task(yard.lifecycle.wake(workspace.id))
+    # It waits for the slow one, or has not waited and is done before long.
+    await asyncio.wait([quick], timeout=0.5)
+    go_on.set()
+    await asyncio.gather(slow, quick)
     assert (await yard.events(owner, workspace.id))[-2:] == ["woken", "started"]
 
 
