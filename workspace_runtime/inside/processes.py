@@ -44,10 +44,13 @@ def carrying(needle: bytes, session: int = -1) -> list[int]:
 
 def end_marked(mark: str) -> None:
     """End whatever carries a mark, but for who asks: a command that came from outside, and is over or left alone."""
+    seen_none = False
     for _ in range(ROUNDS):
         pids = [pid for pid in marked(mark) if pid != os.getpid()]
-        if not pids:
+        if not pids and seen_none:
             return
+        # A process that is just becoming another program carries nothing for a moment: none has to be seen twice.
+        seen_none = not pids
         kill(pids)
         time.sleep(0.01)
 

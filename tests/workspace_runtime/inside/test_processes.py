@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from workspace_runtime.inside import processes
 from workspace_runtime.inside.processes import MARK, end_marked, kill, marked
 
 NOBODY = 2**30
@@ -68,3 +69,12 @@ def test_what_carries_a_mark_is_stopped_and_ended(sleepers: Sleepers, sent: list
     assert {sign for _, sign in sent[:2]} == {signal.SIGSTOP}
     assert sleepers.codes() == [-signal.SIGKILL] * 2
     assert marked(sleepers.mark) == []
+
+
+def test_one_that_carries_nothing_for_a_moment_is_ended_too(
+    sleepers: Sleepers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter([[], sleepers.pids])
+    monkeypatch.setattr(processes, "marked", lambda mark: next(looks, []))
+    end_marked(sleepers.mark)
+    assert sleepers.codes() == [-signal.SIGKILL] * 2
