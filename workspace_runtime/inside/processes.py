@@ -9,10 +9,11 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 MARK = "GATEHOUSE_JOB"
-ROUNDS = 100
+PAUSE_SECONDS = 0.01
+_ROUNDS = 100
 """How often what is to end is looked for again: what was not stopped yet has made more of it."""
 
 
@@ -44,15 +45,21 @@ def carrying(needle: bytes, session: int = -1) -> list[int]:
 
 def end_marked(mark: str) -> None:
     """End whatever carries a mark, but for who asks: a command that came from outside, and is over or left alone."""
+    for _ in killing(lambda: [pid for pid in marked(mark) if pid != os.getpid()]):
+        time.sleep(PAUSE_SECONDS)
+
+
+def killing(find: Callable[[], Sequence[int]]) -> Iterator[None]:
+    """Kill what is found, until nothing is; who asks pauses between the rounds, for `PAUSE_SECONDS`."""
     seen_none = False
-    for _ in range(ROUNDS):
-        pids = [pid for pid in marked(mark) if pid != os.getpid()]
+    for _ in range(_ROUNDS):
+        pids = find()
         if not pids and seen_none:
             return
         # A process that is just becoming another program carries nothing for a moment: none has to be seen twice.
         seen_none = not pids
         kill(pids)
-        time.sleep(0.01)
+        yield
 
 
 def kill(pids: Sequence[int]) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 from workspace_runtime.inside.beneath import Beneath
 from workspace_runtime.inside.ends import Watch, attended, told
 from workspace_runtime.inside.failure import ToolFailure
-from workspace_runtime.inside.processes import MARK, ROUNDS, carrying, kill, marked
+from workspace_runtime.inside.processes import MARK, PAUSE_SECONDS, carrying, kill, killing, marked
 from workspace_runtime.inside.tool import Call, Result, Say
 
 OUTPUT_BYTES = 256 * 1024
@@ -291,13 +291,8 @@ async def _exit_of(process: asyncio.subprocess.Process) -> None:
 
 
 async def _end_all(find: Callable[[], list[int]]) -> None:
-    """Kill what is found until nothing is."""
-    for _ in range(ROUNDS):
-        pids = find()
-        if not pids:
-            return
-        kill(pids)
-        await asyncio.sleep(0)
+    for _ in killing(find):
+        await asyncio.sleep(PAUSE_SECONDS)
 
 
 async def _read(stream: asyncio.StreamReader, logs: tuple[Log, ...]) -> None:
