@@ -106,15 +106,17 @@ class Clients:
                 person = Person(seat, server["id"])
                 if answer.json()["kind"] == "authorization_code":
                     await person.connect()
-                found = await http.post(f"{path}/capabilities/discover")
-                if "credentials" in str(found.json()["warnings"] + found.json()["errors"]):
+                found = (await http.post(f"{path}/capabilities/discover")).json()
+                for _ in range(PATIENCE):
+                    if "credentials" not in str(found["warnings"] + found["errors"]):
+                        break
                     # What was good when the person came back is refused already.
                     await person.connect()
-                    found = await http.post(f"{path}/capabilities/discover")
+                    found = (await http.post(f"{path}/capabilities/discover")).json()
                 mode: Any = version if version in MODERN_PROTOCOL_VERSIONS else "legacy"
                 transport = streamable_http_client(f"{self._url}/servers/{server['slug']}/mcp", http_client=http)
                 async with Client(transport, mode=mode) as client:
-                    return "\n".join((found.text, await person.served(client), await person.served(client)))
+                    return "\n".join((str(found), await person.served(client), await person.served(client)))
             finally:
                 (await http.delete(path)).raise_for_status()
 
