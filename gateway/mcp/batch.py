@@ -94,7 +94,7 @@ async def pass_on(answer: Answer, events: asyncio.Queue[bytes | None]) -> None:
     """Put an answer's events, whatever form it comes in."""
     if answer.stream is None:
         if answer.body:
-            await events.put(sse.frame(answer.body))
+            await events.put(answer.before + sse.frame(answer.body))
         return
     try:
         if answer.large:

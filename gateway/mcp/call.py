@@ -178,7 +178,7 @@ class CallUnderWay:
     def done(self, answer: Answer) -> None:
         """The call has its whole answer."""
         self._leave(None, healthy=answer.healthy)
-        self.finish(answer.outcome, answer.error_code, len(answer.body))
+        self.finish(answer.outcome, answer.error_code, len(answer.before) + len(answer.body))
 
     def _leave(self, reason: str | None, *, healthy: bool | None) -> None:
         guard, self._guard = self._guard, None

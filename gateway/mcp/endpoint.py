@@ -114,6 +114,8 @@ class McpEndpoint(Generic[A]):
             log.exception("an MCP exchange failed")
             failure = ProtocolError(protocol.INTERNAL_ERROR, "The gateway failed to answer; the failure was logged.")
             answer = Answer(status=200, body=envelope.error(identifier, failure))
+        if answer.before:
+            answer.body = answer.before + sse.frame(answer.body)
         if answer.step_up is not None:
             answer.headers += ((b"www-authenticate", self._challenges.step_up(scope, answer.step_up)),)
         if short is None or answer.stream is not None or not short.respond(answer.status, _head(answer), answer.body):
@@ -206,7 +208,7 @@ def _failed(error: GatehouseError) -> Answer:
 
 
 def _head(answer: Answer) -> tuple[tuple[bytes, bytes], ...]:
-    common = _JSON if answer.body else _SAFE
+    common = _EVENTS if answer.before else _JSON if answer.body else _SAFE
     return common + answer.headers if answer.headers else common
 
 

@@ -257,6 +257,8 @@ class Handler:
         answer = await self._ask(principal, view, session, message, given, receive, size)
         if answer.stream is not None and not answer.large:
             answer.stream = session.replay.record(answer.stream)
+        elif answer.before:
+            answer.before = session.replay.keep(answer.before, answer.body)
         return answer
 
     async def _ask(

@@ -20,6 +20,7 @@ MOST_BYTES = 1024 * 1024
 RETRY_MILLISECONDS = 1000
 PRIMED_FROM = "2025-11-25"
 """Clients of older revisions do not expect an event without data."""
+_PRIMER = b"id: %d-0\nretry: %d\ndata: \n\n"
 
 
 class _Kept:
@@ -54,15 +55,11 @@ class Replay:
 
     async def record(self, stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The same events with ids, kept as they pass."""
-        self._streams += 1
-        number, kept = self._streams, _Kept()
-        self._kept[number] = kept
-        if len(self._kept) > MOST_STREAMS:
-            self._kept.popitem(last=False)
+        number, kept = self._begin()
         splitter = sse.Splitter()
         try:
             if self._primed:
-                yield b"id: %d-0\nretry: %d\ndata: \n\n" % (number, RETRY_MILLISECONDS)
+                yield _PRIMER % (number, RETRY_MILLISECONDS)
             async for chunk in stream:
                 out = [_numbered(number, kept, event) for event in splitter.feed(chunk)]
                 if out:
@@ -71,6 +68,22 @@ class Replay:
             kept.ended = True
             kept.news.set()
             await translate.close(stream)
+
+    def keep(self, before: bytes, message: bytes) -> bytes:
+        """Keep a stream that has come whole: `before` with ids, and the id of the event of `message` behind it."""
+        number, kept = self._begin()
+        numbered = [_numbered(number, kept, event) for event in sse.Splitter().feed(before)]
+        last = kept.add(sse.frame(message))
+        kept.ended = True
+        primer = _PRIMER % (number, RETRY_MILLISECONDS) if self._primed else b""
+        return b"%b%bid: %d-%d\n" % (primer, b"".join(numbered), number, last)
+
+    def _begin(self) -> tuple[int, _Kept]:
+        self._streams += 1
+        kept = self._kept[self._streams] = _Kept()
+        if len(self._kept) > MOST_STREAMS:
+            self._kept.popitem(last=False)
+        return self._streams, kept
 
     def resume(self, last_id: bytes) -> AsyncIterator[bytes] | None:
         """What came after an event, and what still comes; `None` if that stream is not kept."""

@@ -86,7 +86,7 @@ async def _rounds(
 async def events_of(answer: Answer) -> AsyncIterator[bytes]:
     """An answer of any form, as events."""
     if answer.stream is None:
-        yield sse.frame(answer.body)
+        yield answer.before + sse.frame(answer.body)
         return
     if answer.large:
         yield sse.frame(b"".join([piece async for piece in answer.stream]))

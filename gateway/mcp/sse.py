@@ -8,6 +8,8 @@ KEEP_ALIVE = b": keep-alive\n\n"
 KEEP_ALIVE_SECONDS = 15.0
 """After so long without an event a stream has a comment, so that nothing in between takes it for dead."""
 _MAX_EVENT = 64 * 1024 * 1024
+_FRAMED = b"event: message\ndata: "
+"""How most servers begin an event that is one line."""
 
 
 class EventTooLarge(Exception):
@@ -54,6 +56,8 @@ class Splitter:
 
 def data_of(event: bytes) -> bytes:
     """The event's data: its `data:` lines joined, empty for comments and bare ids."""
+    if event.startswith(_FRAMED) and event.find(b"\n", len(_FRAMED)) == len(event) - 2:
+        return event[len(_FRAMED) : -2]
     lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
     return lines[0] if len(lines) == 1 else b"\n".join(lines)
 
@@ -72,7 +76,7 @@ def frame(message: bytes) -> bytes:
     """One message as an event. JSON has no raw line breaks once it is minified, so one `data:` line is enough."""
     if b"\n" in message or b"\r" in message:
         message = message.replace(b"\r", b"").replace(b"\n", b"\ndata: ")
-    return b"event: message\ndata: " + message + b"\n\n"
+    return _FRAMED + message + b"\n\n"
 
 
 class Mailbox:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gateway.mcp.upstream.pool import Dialer
     from registry.servers.connection import Connection
 
+LIST_CHANGED = b"/list_changed"
 MAX_WHOLE = 64 * 1024 * 1024
 """Largest answer that is collected where it must be read whole."""
 
@@ -74,13 +75,15 @@ class HttpExchange:
 
     async def answer(
         self, response: Response, identifier: bytes, rewrite: translate.Rewrite | None, *, modern: bool
-    ) -> Answer:
-        """The answer that came as JSON.
+    ) -> Answer | None:
+        """The answer that came as JSON, or in an event stream with nothing to wait for; `None` if it is yet to come.
 
         Args:
             identifier: of the request, as the server was given it.
             modern: the client's era, which decides the HTTP status.
         """
+        if is_events(response):
+            return _come_whole(response, identifier, rewrite, modern=modern)
         if not response.content_type.startswith(b"application/json"):
             await discard(response)
             raise self.refusal(response)
@@ -202,6 +205,34 @@ async def announced(stream: AsyncIterator[bytes]) -> AsyncGenerator[Message]:
         return
     finally:
         await translate.close(stream)
+
+
+def _come_whole(
+    response: Response, identifier: bytes, rewrite: translate.Rewrite | None, *, modern: bool
+) -> Answer | None:
+    """The answer of an event stream that has ended, with the notifications ahead of it, if there is nothing else.
+
+    Passing on a stream is much more work than passing on what is known already.
+    """
+    data = response.stream.whole() if response.stream is not None else None
+    events = sse.Splitter().feed(data) if data else None
+    if not events:
+        return None
+    message, before = answer_in(events.pop(), identifier), b"".join(events)
+    if message is None or b'"id"' in before or LIST_CHANGED in before:
+        return None
+    if before and modern and rewrite is not None:
+        # A legacy server tells more than a modern client may have asked for.
+        return None
+    answer = Answer(before=before)
+    answer.judge(message)
+    try:
+        answer.body = (rewrite or translate.with_id(identifier))(message)
+    except translate.InputRequired:
+        return None
+    if modern and answer.error_code is not None and not before:
+        answer.status = protocol.HTTP_STATUS.get(answer.error_code, 200)
+    return answer
 
 
 async def discard(response: Response) -> None:

@@ -21,7 +21,15 @@ from gateway.mcp import envelope, protocol, sse, translate
 from gateway.mcp.envelope import UNREADABLE, Message, Params, ProtocolError, decode_message, decode_params, encode
 from gateway.mcp.log_levels import passes
 from gateway.mcp.parking import ASKED, GATHER_SECONDS, PARKED, Parking
-from gateway.mcp.upstream.exchange import HttpExchange, announced, answer_in, discard, is_events, notice_in
+from gateway.mcp.upstream.exchange import (
+    LIST_CHANGED,
+    HttpExchange,
+    announced,
+    answer_in,
+    discard,
+    is_events,
+    notice_in,
+)
 from gateway.mcp.upstream.opening import opened
 from gateway.mcp.upstream.pool import BodyStream, ConnectionFailed, Response
 from gateway.mcp.upstream.port import Answer, NotSent, OutcomeUnknown, Outgoing
@@ -41,7 +49,6 @@ MOST_SHARED = 1000
 """Sessions with one server that modern clients share, by principal and capabilities."""
 ASIDE_SECONDS = 1.0
 MOST_ANNOUNCED = 256
-_LIST_CHANGED = b"/list_changed"
 
 
 class SessionGone(Exception):
@@ -200,8 +207,9 @@ class LegacyHttpUpstream:
         if response.status == 404 and session_id is not None:
             await discard(response)
             raise SessionGone(session_id)
-        if not is_events(response):
-            return await self._whole_answer(response, session_id, identifier, outgoing, rewrite)
+        answer = await self._whole_answer(response, session_id, identifier, outgoing, rewrite)
+        if answer is not None:
+            return answer
         assert response.stream is not None
 
         async def reopen(last_id: bytes) -> BodyStream | None:
@@ -220,7 +228,7 @@ class LegacyHttpUpstream:
         identifier: bytes,
         outgoing: Outgoing,
         rewrite: translate.Rewrite | None,
-    ) -> Answer:
+    ) -> Answer | None:
         try:
             return await self._exchange.answer(response, identifier, rewrite, modern=outgoing.modern)
         except asyncio.CancelledError:
@@ -299,7 +307,7 @@ class LegacyHttpUpstream:
                 answer.judge(message)
                 out.append(event if rewrite is None else sse.frame(rewrite(message)))
                 return "answered"
-            if _LIST_CHANGED in event and _is_notice(event):
+            if LIST_CHANGED in event and _is_notice(event):
                 self._announce(event)
             elif b'"method"' in event and (request := _asked_in(event)) is not None:
                 self._ask(request, reading, outgoing, out, asked)
@@ -450,7 +458,7 @@ class LegacyHttpUpstream:
                 for event in splitter.feed(chunk):
                     readings = self._asides[session_id].readings
                     request = _asked_in(event)
-                    if _LIST_CHANGED in event and _is_notice(event):
+                    if LIST_CHANGED in event and _is_notice(event):
                         self._announce(event)
                     elif readings:
                         readings[-1].inject(event)

@@ -37,16 +37,15 @@ class ModernHttpUpstream:
         body = envelope.request(outgoing.id, outgoing.method, params)
         response = await self._exchange.send("POST", head + outgoing.param_headers, body)
         rewrite = None if outgoing.modern else translate.to_legacy(outgoing.id)
-        if not is_events(response):
-            answer = await self._exchange.answer(response, outgoing.id, rewrite, modern=outgoing.modern)
-            if rewrite is None and answer.body and b'"resultType"' not in answer.body:
-                message = decode_message(answer.body)
-                complete = translate.completed(outgoing.method, message)
-                answer.body = answer.body if complete is None else complete(message)
-            return answer
-        assert response.stream is not None
-        answer = Answer()
-        answer.stream = self._events(response.stream, answer, outgoing, rewrite)
+        answer = await self._exchange.answer(response, outgoing.id, rewrite, modern=outgoing.modern)
+        if answer is None:
+            assert response.stream is not None
+            answer = Answer()
+            answer.stream = self._events(response.stream, answer, outgoing, rewrite)
+        elif rewrite is None and answer.body and b'"resultType"' not in answer.body:
+            message = decode_message(answer.body)
+            complete = translate.completed(outgoing.method, message)
+            answer.body = answer.body if complete is None else complete(message)
         return answer
 
     async def notify(self, outgoing: Outgoing) -> None:

@@ -127,6 +127,16 @@ class BodyStream:
             self._connection.resume()
         return data
 
+    def whole(self) -> bytes | None:
+        """All of it, where that has come before anybody has read; it can be read still."""
+        if not self._done or self._failure is not None:
+            return None
+        if len(self._chunks) > 1:
+            joined = b"".join(self._chunks)
+            self._chunks.clear()
+            self._chunks.append(joined)
+        return self._chunks[0] if self._chunks else b""
+
     async def aclose(self) -> None:
         self.close()
 

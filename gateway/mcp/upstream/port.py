@@ -120,6 +120,8 @@ class Answer:
     Args:
         status: HTTP status.
         body: a JSON-RPC message, empty if there is none or if `stream` is given.
+        before: whole events to go ahead of `body`, which make a stream of it that has its end already; behind them
+            there may be the id of its event.
         stream: whole events; closing it cancels the call upstream.
         large: `stream` is not events but the pieces of one large JSON body.
         size: of that body in bytes, where the server told it.
@@ -133,6 +135,7 @@ class Answer:
 
     status: int = 200
     body: bytes = b""
+    before: bytes = b""
     stream: AsyncIterator[bytes] | None = None
     large: bool = False
     size: int | None = None
