@@ -93,6 +93,8 @@ class Flights:
         self._flying.discard(flight)
         if flight.watcher is not None:
             flight.watcher.cancel()
+            # What it ends with refers to the flight: nothing is left for the collector of cycles.
+            flight.watcher = None
 
     def under_way(self) -> list[Flight]:
         return list(self._flying)
