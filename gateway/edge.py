@@ -16,6 +16,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.cycle import SHORT, Cycle
+from gateway.fields import Fields
 from gateway.known_head import KnownHead
 
 if TYPE_CHECKING:
@@ -45,6 +46,33 @@ class HeadRefused(ValueError):
     """Raised into the parser, which ends the connection with a 400."""
 
 
+class _Known:
+    """The request whose head is known.
+
+    Args:
+        told: its scope, without what is of that request alone.
+    """
+
+    __slots__ = ("_fields", "_made", "_place", "head", "told")
+
+    def __init__(self, head: KnownHead, told: dict[str, Any]) -> None:
+        self.head = head
+        self.told = told
+        # Copied: the request may still be at work with its own.
+        self._fields = tuple(told["headers"])
+        self._place = next(place for place, (name, _) in enumerate(self._fields) if name == b"content-length")
+        self._made: dict[Any, Any] | None = None
+
+    def fields(self, length: int) -> Fields:
+        """The header fields of another request with this head."""
+        if self._made is None:
+            self._made = {}
+        fields = Fields(self._fields)
+        fields.made = self._made
+        fields[self._place] = (b"content-length", b"%d" % length)
+        return fields
+
+
 class GuardedHttp(HttpToolsProtocol):
     """One connection.
 
@@ -70,7 +98,7 @@ class GuardedHttp(HttpToolsProtocol):
         self._cycle: Cycle | None = None
         self._waiting: list[Cycle] = []
         self._upgrading = False
-        self._known: tuple[KnownHead, dict[str, Any]] | None = None
+        self._known: _Known | None = None
         self._idle_since: float | None = None
         self._in_head = True
         self._in_body = False
@@ -131,9 +159,9 @@ class GuardedHttp(HttpToolsProtocol):
         idle_since, self._idle_since = self._idle_since, None
         between = idle_since is not None and not self._in_head and not self._in_body
         known, self._known = self._known, None
-        if known is not None and between and (body := known[0].body(data)) is not None:
+        if known is not None and between and (body := known.head.body(data)) is not None:
             self._known = known
-            self._take(known[1], body)
+            self._take(known, body)
             return
         before = self._cycle
         super().data_received(data)
@@ -143,16 +171,11 @@ class GuardedHttp(HttpToolsProtocol):
             # A blank line begins nothing.
             self._idle_since = idle_since
 
-    def _take(self, told: dict[str, Any], body: bytes) -> None:
-        """A whole request with the last one's head.
-
-        Args:
-            told: the last one's scope, without what is of that request alone.
-        """
+    def _take(self, known: _Known, body: bytes) -> None:
+        """A whole request with the last one's head."""
         self._heard_at = self.loop.time()
-        length = b"%d" % len(body)
-        fields = [(name, length if name == b"content-length" else value) for name, value in told["headers"]]
-        cycle = self._made({**told, "headers": fields, "state": self.app_state.copy()}, keep_alive=True)
+        fields = known.fields(len(body))
+        cycle = self._made({**known.told, "headers": fields, "state": self.app_state.copy()}, keep_alive=True)
         cycle.feed(body)
         cycle.more_body = False
         cycle.wake()
@@ -165,8 +188,7 @@ class GuardedHttp(HttpToolsProtocol):
             return
         head = KnownHead.of(data)
         if head is not None:
-            told = {name: value for name, value in cycle.scope.items() if name != SHORT}
-            self._known = head, {**told, "headers": tuple(self._fields)}
+            self._known = _Known(head, {name: value for name, value in cycle.scope.items() if name != SHORT})
 
     def on_message_begin(self) -> None:
         self.url = b""

@@ -23,6 +23,7 @@ from gateway.auth.credentials import (
     obvious_credential,
     require_same_origin,
 )
+from gateway.fields import once_per_head
 from registry.core.clock import Clock
 from registry.core.db import Database, Session
 from registry.core.errors import Unauthenticated
@@ -109,10 +110,10 @@ class Authenticator:
 
     def cached(self, headers: Headers, address: str = WHOLE) -> Principal | None:
         """The principal if it is known and fresh; never waits. `None` means: ask `authenticate`."""
-        credential = obvious_credential(headers)
-        if credential is None:
+        shown = _shown(headers)
+        if shown is None:
             return None
-        principal = self._fresh(hashlib.sha256(credential).digest(), credential)
+        principal = self._fresh(*shown)
         return principal if principal is not None and _admitted(principal, address) else None
 
     async def authenticate(self, headers: Headers, address: str = WHOLE, *, safe: bool = False) -> Principal:
@@ -254,6 +255,13 @@ class Authenticator:
         self._background.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.warning("background authentication work failed", error_type=type(error).__name__)
+
+
+@once_per_head
+def _shown(headers: Headers) -> tuple[bytes, bytes] | None:
+    """The digest of the obvious credential, and itself."""
+    credential = obvious_credential(headers)
+    return None if credential is None else (hashlib.sha256(credential).digest(), credential)
 
 
 def _admitted(principal: Principal, address: str) -> bool:

@@ -13,6 +13,7 @@ import structlog
 
 from gateway.auth.credentials import CredentialMissing
 from gateway.cycle import SHORT
+from gateway.fields import once_per_head
 from gateway.mcp import envelope, protocol, sse, translate
 from gateway.mcp.envelope import ProtocolError
 from gateway.mcp.flights import ClientGone
@@ -80,6 +81,7 @@ class McpEndpoint(Generic[A]):
     ) -> None:
         self._handler = handler
         self._hosts = hosts
+        self._guard = once_per_head(self._judge)
         self._max_body_bytes = max_body_bytes
         self._client_of = client_of
         self._challenges = challenges
@@ -121,7 +123,7 @@ class McpEndpoint(Generic[A]):
         if short is None or answer.stream is not None or not short.respond(answer.status, _head(answer), answer.body):
             await _write(answer, send)
 
-    def _guard(self, headers: RawHeaders) -> None:
+    def _judge(self, headers: RawHeaders) -> None:
         fields = dict(headers)
         host, origin = fields.get(b"host"), fields.get(b"origin")
         if len(fields) != len(headers) and sum(name == b"host" for name, _ in headers) > 1:

@@ -77,6 +77,9 @@ class Address:
         return "/mcp" if self.slug is None else f"/{self.place}/mcp"
 
 
+_EVERYTHING = Address(None)
+
+
 class Meta(msgspec.Struct, gc=False):
     """The members of a modern request's `_meta` that the gateway reads."""
 
@@ -91,7 +94,7 @@ _decode_meta = msgspec.json.Decoder(Meta).decode
 def address_of(path: str, query: bytes = b"") -> Address | None:
     """The MCP endpoint at a path, `None` if the path is none."""
     if path in ("/mcp", "/mcp/"):
-        return Address(None)
+        return _EVERYTHING
     if path.startswith(_WORKSPACES):
         name, slash, rest = path[len(_WORKSPACES) :].partition("/")
         if not (name and slash and rest in ("mcp", "mcp/")) or name == "health":

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import msgspec
 
+from gateway.fields import once_per_head
 from gateway.mcp import protocol
 from gateway.mcp.envelope import UNREADABLE, Params, ProtocolError, decode_params, encode
 
@@ -55,6 +56,7 @@ _FIELDS = {
 }
 
 
+@once_per_head
 def read(headers: RawHeaders) -> McpHeaders:
     """Pick MCP's headers out of a request's; names come in lower case, as ASGI promises."""
     fields = dict(headers)
