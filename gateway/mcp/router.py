@@ -284,6 +284,8 @@ class Router:
             upstream = await self._upstreams.of(server.connection, request.principal)
             answer = await upstream.request(outgoing)
             if answer.stream is None:
+                # As of a stream that is yet to come: what is about the task is told where it is followed.
+                answer.before = b""
                 return answer
             # Suggestions are small: read whole, they need no flight of their own once they are on their way back.
             return Answer(body=translate.with_id(request.id)(await whole(answer)))

@@ -70,6 +70,11 @@ class Call:
         if end:
             await self.send(b"0\r\n\r\n")
 
+    async def at_once(self, *messages: bytes) -> None:
+        """A whole event stream in one write, so that it comes in one piece."""
+        events = b"".join(map(self.event, messages))
+        await self.send(http_head(200, EVENTS, None) + b"%x\r\n%b\r\n0\r\n\r\n" % (len(events), events))
+
     async def chunk(self, data: bytes) -> None:
         await self.send(b"%x\r\n%b\r\n" % (len(data), data))
 

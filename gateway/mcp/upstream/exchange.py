@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from registry.servers.connection import Connection
 
 LIST_CHANGED = b"/list_changed"
+_NO_NOTICE = (b'"id"', b'"result"', b'"error"', LIST_CHANGED)
+"""What a notification that is simply passed on has not; an answer may disguise its id."""
 MAX_WHOLE = 64 * 1024 * 1024
 """Largest answer that is collected where it must be read whole."""
 
@@ -219,7 +221,7 @@ def _come_whole(
     if not events:
         return None
     message, before = answer_in(events.pop(), identifier), b"".join(events)
-    if message is None or b'"id"' in before or LIST_CHANGED in before:
+    if message is None or any(mark in before for mark in _NO_NOTICE):
         return None
     if before and modern and rewrite is not None:
         # A legacy server tells more than a modern client may have asked for.

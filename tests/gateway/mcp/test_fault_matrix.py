@@ -18,7 +18,7 @@ import trustme
 from tests.gateway.mcp.door import Door
 from tests.gateway.mcp.echo import Echo, echo
 from tests.gateway.mcp.exchange import Speaker
-from tests.gateway.mcp.test_faults import NOT_SENT, UNKNOWN, end_of
+from tests.gateway.mcp.test_faults import NOT_SENT, UNKNOWN, end_of, reached
 from tests.support import faulty as faults
 from tests.support.clock import SettableClock
 from tests.support.faulty import Call, Fault, faulty
@@ -105,10 +105,12 @@ async def test_a_failing_server_is_left_alone_until_it_is_back(
     door: Door, clock: SettableClock, name: str, era: str
 ) -> None:
     fault, code = FAILING[name]
-    tool = Switch(fault)
+    tool = Switch(faults.good)
     async with faulty({"tool": tool}, modern=era == "modern") as bad, echo() as neighbour:
         await door.register("bad", bad.url, deadlines=DEADLINES)
         speaker = await Speaker.of(door, "modern", "/mcp")
+        await reached(speaker, "bad__tool")
+        tool.fault = fault
         async with beside(door, speaker, neighbour):
             assert await ends(speaker, "bad__tool", 5) == [code] * 5
             seen = bad.calls

@@ -38,7 +38,12 @@ class Tasker(Faulty):
                 self.made += 1
                 task = {"resultType": "task", "taskId": f"task-{self.made}", "status": "working", "ttlMs": 60000}
                 await call.whole(call.answer(result=task))
-            case "tasks/get" | "tasks/cancel" | "tasks/update":
+            case "tasks/get":
+                told = {"taskId": message["params"]["taskId"], "status": "working"}
+                notice = {"jsonrpc": "2.0", "method": "notifications/tasks", "params": told}
+                answer = call.answer(result={"resultType": "complete", **told})
+                await call.at_once(json.dumps(notice).encode(), answer)
+            case "tasks/cancel" | "tasks/update":
                 told = {"taskId": message["params"]["taskId"], "status": "working"}
                 await call.whole(call.answer(result={"resultType": "complete", **told}))
             case "subscriptions/listen" if "taskIds" in message["params"]["notifications"]:
@@ -196,7 +201,7 @@ async def test_a_task_is_asked_after_and_changed_at_its_own_server(door: Door, s
     task = await begin(speaker)
     for method, more in (("tasks/get", {}), ("tasks/update", {"inputResponses": {}}), ("tasks/cancel", {})):
         (answer,) = (await speaker.request(method, {"taskId": task, **more, **DECLARED}).done()).messages()
-        assert answer["result"]["taskId"] == task
+        assert answer["result"]["taskId"] == task, "only the answer, with the id that the client knows"
         (sent,) = [request for request in server.requests if f'"{method}"'.encode() in request]
         assert b"mcp-name: task-1\r\n" in sent.lower()
         assert json.loads(sent.partition(b"\r\n\r\n")[2])["params"]["taskId"] == "task-1"

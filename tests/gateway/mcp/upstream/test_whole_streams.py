@@ -9,7 +9,7 @@ import pytest
 from gateway.mcp.upstream.pool import BodyStream
 from tests.gateway.mcp.door import Door
 from tests.gateway.mcp.exchange import Exchange, Speaker
-from tests.support.faulty import EVENTS, Call, Fault, faulty, http_head
+from tests.support.faulty import Call, Fault, faulty
 
 ERAS = ("modern", "legacy")
 CHANGED = b'{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}'
@@ -20,43 +20,44 @@ def notice(number: int) -> bytes:
     return json.dumps({"jsonrpc": "2.0", "method": "notifications/progress", "params": params}).encode()
 
 
-async def at_once(call: Call, *data: bytes) -> None:
-    """A whole stream in one write, so that it comes in one piece."""
-    events = b"".join(map(call.event, data))
-    await call.send(http_head(200, EVENTS, None) + b"%x\r\n%b\r\n0\r\n\r\n" % (len(events), events))
-
-
 async def progress(call: Call) -> None:
-    await at_once(call, *map(notice, range(1, 6)), call.answer())
+    await call.at_once(*map(notice, range(1, 6)), call.answer())
 
 
 async def alone(call: Call) -> None:
-    await at_once(call, call.answer())
+    await call.at_once(call.answer())
 
 
 async def failed(call: Call) -> None:
-    await at_once(call, call.answer(error={"code": -32602, "message": "no"}))
+    await call.at_once(call.answer(error={"code": -32602, "message": "no"}))
 
 
 async def failed_later(call: Call) -> None:
-    await at_once(call, notice(1), call.answer(error={"code": -32602, "message": "no"}))
+    await call.at_once(notice(1), call.answer(error={"code": -32602, "message": "no"}))
 
 
 async def strange(call: Call) -> None:
     """An answer to nobody's request is between."""
-    await at_once(call, notice(1), call.answer(99), notice(2), call.answer())
+    await call.at_once(notice(1), call.answer(99), notice(2), call.answer())
 
 
 async def changed(call: Call) -> None:
-    await at_once(call, notice(1), CHANGED, call.answer())
+    await call.at_once(notice(1), CHANGED, call.answer())
+
+
+async def disguised(call: Call) -> None:
+    """The answer's id is written in another way, and another answer follows."""
+    asks = {"resultType": "input_required", "requestState": "raw"} if call.server.modern else {}
+    first = call.answer(result={**call.result(), **asks})
+    await call.at_once(first.replace(b'"id"', b'"\\u0069d"'), call.answer())
 
 
 async def behind(call: Call) -> None:
-    await at_once(call, notice(1), call.answer(), notice(2))
+    await call.at_once(notice(1), call.answer(), notice(2))
 
 
 async def unanswered(call: Call) -> None:
-    await at_once(call, notice(1))
+    await call.at_once(notice(1))
 
 
 async def ask(door: Door, era: str, fault: Fault) -> tuple[Exchange, Speaker]:
@@ -113,6 +114,13 @@ async def test_what_the_gateway_tells_itself_is_not_passed_on(door: Door) -> Non
     exchange, _ = await ask(door, "legacy", changed)
     assert len(exchange.messages()) == 2
     assert b"list_changed" not in exchange.body
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_there_is_one_answer_however_its_id_is_written(door: Door, era: str) -> None:
+    exchange, _ = await ask(door, era, disguised)
+    (answer,) = exchange.messages()
+    assert answer["result"].get("requestState") != "raw", "what is the server's own is sealed"
 
 
 @pytest.mark.parametrize("era", ERAS)
