@@ -363,7 +363,7 @@ class Handler:
         except ProtocolError as error:
             return _refused(b"", error, modern=False)
         if method == "DELETE":
-            await self._sessions.end(session)
+            self._sessions.end(session)
             return Answer(status=204)
         again = session.replay.resume(given.last_event_id) if given.last_event_id else None
         try:

@@ -134,16 +134,11 @@ class LegacySessions:
             task.add_done_callback(lambda _: self._recalling.pop(key))
         return await asyncio.shield(task)
 
-    async def end(self, session: LegacySession) -> None:
-        """End a session at its client's wish; its id answers 404 from now on, everywhere if the store answers."""
+    def end(self, session: LegacySession) -> None:
+        """End a session at its client's wish. Its id answers 404 here from now on; other processes read of it."""
         session.record.put(ENDED, "yes")
         self._forget(session, ended=True)
         self._on_end(session)
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                await self.save()
-        except TimeoutError:
-            log.warning("that a session has ended will be told to other processes later")
 
     def __len__(self) -> int:
         return len(self._live)

@@ -100,7 +100,7 @@ async def test_an_ended_session_stays_ended_however_its_id_is_spelt(house: House
     process = house.process()
     for length in range(4):
         identifier = process.open(OWNER, "2025-11-25", b"{" + b" " * length + b"}")
-        await process.end(await found(process, identifier))
+        process.end(await found(process, identifier))
         assert await process.recall(OWNER, identifier) is None
         body = identifier.rstrip("=")
         for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_":
@@ -161,8 +161,9 @@ async def test_a_session_that_was_just_opened_here_is_looked_for_nowhere_else(ho
 async def test_what_another_process_has_made_of_it_meanwhile_is_soon_known(house: House) -> None:
     here, there = house.process(), house.process()
     identifier = here.open(OWNER, "2025-11-25", b"{}")
-    await there.end(await found(there, identifier))
+    there.end(await found(there, identifier))
     await found(here, identifier)
+    await there.save()
     await here.poll()
     assert await here.recall(OWNER, identifier) is None
 
@@ -170,17 +171,19 @@ async def test_what_another_process_has_made_of_it_meanwhile_is_soon_known(house
 async def test_what_is_known_of_ended_sessions_is_bounded(house: House) -> None:
     process = house.process()
     first = await opened(process)
-    await process.end(first)
+    process.end(first)
     for _ in range(IN_MEMORY):
-        await process.end(await opened(process))
+        process.end(await opened(process))
     assert len(process._ended) == IN_MEMORY
+    assert await process.recall(OWNER, first.id) is None, "it is still to be saved"
+    await process.save()
     assert await process.recall(OWNER, first.id) is None, "the store knows it"
 
 
 async def test_what_is_known_of_ended_sessions_is_forgotten_in_time(house: House) -> None:
     process = house.process()
     for _ in range(2000):
-        await process.end(await opened(process))
+        process.end(await opened(process))
         house.clock.advance(IDLE / 100)
     assert len(process._ended) <= 102
 
@@ -240,8 +243,9 @@ async def test_an_end_is_known_everywhere(house: House) -> None:
     session = await opened(here)
     abroad = await found(there, session.id)
     abroad.take_off(b"1", call := flying())
-    await here.end(session)
+    here.end(session)
     assert await here.recall(OWNER, session.id) is None
+    await here.save()
     assert await late.recall(OWNER, session.id) is None
     await there.poll()
     assert await there.recall(OWNER, session.id) is None
@@ -385,7 +389,7 @@ async def test_calls_go_on_without_the_store_and_what_happened_is_saved_later(ho
     session.set_level("debug")
     assert process.find(OWNER, session.id) is session
     ended = await opened(process)
-    await process.end(ended)
+    process.end(ended)
     assert await process.recall(OWNER, ended.id) is None
     house.shelf.away = False
     await process.save()
