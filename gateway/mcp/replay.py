@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from gateway.mcp import sse, translate
 
@@ -24,13 +24,19 @@ _PRIMER = b"id: %d-0\nretry: %d\ndata: \n\n"
 
 
 class _Kept:
-    """One stream's latest events."""
+    """One stream's latest events.
 
-    def __init__(self) -> None:
-        self.events: deque[tuple[int, bytes]] = deque()
+    Args:
+        events: of one that has ended; it came in a moment, so they are far from `MOST_BYTES`.
+    """
+
+    __slots__ = ("ended", "events", "last", "news", "outlived", "size")
+
+    def __init__(self, events: Sequence[bytes] = ()) -> None:
+        self.events = deque(enumerate(events, 1))
         self.size = 0
-        self.last = 0
-        self.ended = False
+        self.last = len(events)
+        self.ended = bool(events)
         self.outlived = False
         """It had ended when it was last looked at."""
         self.news = asyncio.Event()
@@ -55,7 +61,7 @@ class Replay:
 
     async def record(self, stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The same events with ids, kept as they pass."""
-        number, kept = self._begin()
+        number = self._begin(kept := _Kept())
         splitter = sse.Splitter()
         try:
             if self._primed:
@@ -71,19 +77,18 @@ class Replay:
 
     def keep(self, before: bytes, message: bytes) -> bytes:
         """Keep a stream that has come whole: `before` with ids, and the id of the event of `message` behind it."""
-        number, kept = self._begin()
-        numbered = [_numbered(number, kept, event) for event in sse.Splitter().feed(before)]
-        last = kept.add(sse.frame(message))
-        kept.ended = True
+        events = [framed for event in sse.events_in(before) if (framed := sse.reframed(event))]
+        number = self._begin(_Kept([*events, sse.frame(message)]))
+        numbered = [b"id: %d-%d\n%b" % (number, place, event) for place, event in enumerate(events, 1)]
         primer = _PRIMER % (number, RETRY_MILLISECONDS) if self._primed else b""
-        return b"%b%bid: %d-%d\n" % (primer, b"".join(numbered), number, last)
+        return b"%b%bid: %d-%d\n" % (primer, b"".join(numbered), number, len(events) + 1)
 
-    def _begin(self) -> tuple[int, _Kept]:
+    def _begin(self, kept: _Kept) -> int:
         self._streams += 1
-        kept = self._kept[self._streams] = _Kept()
+        self._kept[self._streams] = kept
         if len(self._kept) > MOST_STREAMS:
             self._kept.popitem(last=False)
-        return self._streams, kept
+        return self._streams
 
     def resume(self, last_id: bytes) -> AsyncIterator[bytes] | None:
         """What came after an event, and what still comes; `None` if that stream is not kept."""
@@ -115,9 +120,8 @@ class Replay:
 
 
 def _numbered(number: int, kept: _Kept, event: bytes) -> bytes:
-    data = sse.data_of(event)
-    if not data:
+    framed = sse.reframed(event)
+    if not framed:
         # Comments, and priming events of a server's own, have nothing to replay.
         return event if event.startswith(b":") else b""
-    framed = sse.frame(data)
     return b"id: %d-%d\n%b" % (number, kept.add(framed), framed)

@@ -54,9 +54,16 @@ class Splitter:
         return [event + b"\n\n" for event in events if event]
 
 
+def events_in(whole: bytes) -> list[bytes]:
+    """The events of a stream that has ended, each with its blank line."""
+    if b"\r" in whole:
+        whole = whole.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    return [event + b"\n\n" for event in whole.split(b"\n\n")[:-1] if event]
+
+
 def data_of(event: bytes) -> bytes:
     """The event's data: its `data:` lines joined, empty for comments and bare ids."""
-    if event.startswith(_FRAMED) and event.find(b"\n", len(_FRAMED)) == len(event) - 2:
+    if _is_framed(event):
         return event[len(_FRAMED) : -2]
     lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
     return lines[0] if len(lines) == 1 else b"\n".join(lines)
@@ -77,6 +84,18 @@ def frame(message: bytes) -> bytes:
     if b"\n" in message or b"\r" in message:
         message = message.replace(b"\r", b"").replace(b"\n", b"\ndata: ")
     return _FRAMED + message + b"\n\n"
+
+
+def reframed(event: bytes) -> bytes:
+    """The event as `frame` makes it of its data, without whatever else it says; empty if there is no data."""
+    if _is_framed(event):
+        return event
+    data = data_of(event)
+    return frame(data) if data else b""
+
+
+def _is_framed(event: bytes) -> bool:
+    return event.startswith(_FRAMED) and event.find(b"\n", len(_FRAMED)) == len(event) - 2
 
 
 class Mailbox:

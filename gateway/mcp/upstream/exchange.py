@@ -217,7 +217,7 @@ def _come_whole(
     Passing on a stream is much more work than passing on what is known already.
     """
     data = response.stream.whole() if response.stream is not None else None
-    events = sse.Splitter().feed(data) if data else None
+    events = sse.events_in(data) if data else None
     if not events:
         return None
     message, before = answer_in(events.pop(), identifier), b"".join(events)

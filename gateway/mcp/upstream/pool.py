@@ -94,7 +94,8 @@ class BodyStream:
         self._size += len(chunk)
         if self._size > HIGH_WATER and self._connection is not None:
             self._connection.pause()
-        self._wake()
+        if self._waiter is not None:
+            self._wake()
 
     def end(self, failure: Exception | None = None) -> None:
         self._done = True

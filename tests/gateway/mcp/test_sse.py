@@ -52,6 +52,19 @@ def test_no_byte_of_a_whole_event_is_lost(stream: bytes) -> None:
     assert b"".join(split([stream])).replace(b"\n", b"") == whole.replace(b"\n", b"")
 
 
+@given(streams)
+def test_a_stream_that_has_ended_gives_the_same_events(stream: bytes) -> None:
+    assert sse.events_in(stream) == split([stream])
+
+
+@given(streams)
+def test_events_are_reframed_by_their_data_alone(stream: bytes) -> None:
+    for event in split([stream]):
+        data = sse.data_of(event)
+        assert sse.reframed(event) == (sse.frame(data) if data else b"")
+        assert sse.reframed(sse.frame(data)) == sse.frame(data) or not data
+
+
 def test_an_event_is_there_as_soon_as_its_blank_line() -> None:
     for end in (b"\n", b"\r\n", b"\r"):
         assert split([b"data: x" + end + end]) == [b"data: x\n\n"]
