@@ -19,6 +19,8 @@ from registry.sessions.models import StoredSession
 from registry.sessions.patch import Fields, Patch
 
 PURGE_SECONDS = 600.0
+_FEW_AT_ONCE = {"insertmanyvalues_page_size": 16}
+"""Each number of rows is another statement, and connections keep what they compiled: few numbers, little memory."""
 
 
 class StoredSessions:
@@ -83,7 +85,7 @@ class StoredSessions:
             for patch in patches
         }
         insert = insert_into(session, StoredSession).on_conflict_do_nothing().returning(StoredSession.key)
-        made = await session.scalars(insert, list(new.values()))
+        made = await session.scalars(insert, list(new.values()), execution_options=_FEW_AT_ONCE)
         return {key: new[key]["fields"] for key in made}
 
     async def _locked(self, session: Session, keys: Sequence[str]) -> Sequence[StoredSession]:
