@@ -21,18 +21,20 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import Session
 
 from registry.audit.models import AuditChain
 from registry.core.clock import Clock
-from registry.core.db import insert_into
+from registry.core.db import UTCDateTime, insert_into
 
 LOOK_SECONDS = 60.0
 MOST_SEEN = 100
@@ -43,6 +45,9 @@ _ADVANCE = (
     .where(AuditChain.id == bindparam("of"), AuditChain.seq == bindparam("at"))
     .values({name: bindparam(name) for name in ("seq", "head", "advanced_at", "seal")})
 )
+_SQLITE: Any = sqlite.dialect(paramstyle="named")
+_ADVANCE_SQLITE = str(_ADVANCE.compile(dialect=_SQLITE))
+_sqlite_time: Any = UTCDateTime().bind_processor(_SQLITE)
 # Keys are sorted: a database may give them back in another order.
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -86,6 +91,27 @@ def plain(value: Any) -> Any:
     return float(value)
 
 
+class Step(NamedTuple):
+    """What one batch adds to a chain, from where this process left it.
+
+    Args:
+        links: the values of `chain_id`, `chain_seq` and `chain_hash` of each of its rows.
+        place: where the chain must stand, and what its row becomes.
+    """
+
+    links: list[tuple[int, int, bytes]]
+    place: dict[str, Any]
+
+    def taken(self, connection: Connection) -> bool:
+        """Take it by one statement; whether the chain still stood there."""
+        return connection.execute(_ADVANCE, self.place).rowcount == 1
+
+    def taken_behind(self, cursor: sqlite3.Cursor) -> bool:
+        """The same on SQLite, past SQLAlchemy; see `registry.core.db.Database.behind`."""
+        stored = {**self.place, "advanced_at": _sqlite_time(self.place["advanced_at"])}
+        return cursor.execute(_ADVANCE_SQLITE, stored).rowcount == 1
+
+
 class Chain:
     """One writer's chain of one kind. It exists in the database from the first row on.
 
@@ -117,6 +143,21 @@ class Chain:
         """Say that the transaction of the last `append` was committed."""
         self._confirmed = self._stored
 
+    def step(self, contents: Sequence[Sequence[Any]]) -> Step | None:
+        """The next step of a chain that is appended to in batches, worked out without the database.
+
+        Nothing, where the database must be looked at first: that is `append`'s. So is a step that was not taken.
+        """
+        row, start = self._row, self._confirmed
+        if row is None or start is None or self._clock.monotonic() - self._looked >= LOOK_SECONDS:
+            return None
+        links = self._linked(start, contents)
+        _, seq, head = links[-1]
+        self._stored = Head(self.id, seq, head.hex())
+        facts = [row.id, row.kind, row.fields, row.started_at, seq, head.hex(), row.seen]
+        new = {"seq": seq, "head": head.hex(), "advanced_at": self._clock.now(), "seal": _seal(facts, self._key)}
+        return Step(links, {**new, "of": self.id, "at": start.seq})
+
     def append(self, session: Session, contents: Sequence[Sequence[Any]]) -> list[tuple[int, int, bytes]]:
         """Advance the chain in the session's transaction, which must end soon: it holds a lock on the chain.
 
@@ -129,11 +170,10 @@ class Chain:
         Returns:
             The values of `chain_id`, `chain_seq` and `chain_hash` of each row that is to be stored: the last ones.
         """
+        step = self.step(contents)
+        if step is not None and step.taken(session.connection()):
+            return step.links
         start = self._confirmed
-        if start is not None and self._row is not None and self._clock.monotonic() - self._looked < LOOK_SECONDS:
-            links = self._linked(start, contents)
-            if self._advanced(session, self._row, start, links):
-                return links
         row = self._row = self._locked(session)
         links = self._linked(start or Head(row.id, row.seq, row.head), contents)
         if start is not None and 0 < (stored := row.seq - start.seq) <= len(links):
@@ -152,15 +192,6 @@ class Chain:
             before = row_hash(before, seq, values)
             links.append((identity, seq, before))
         return links
-
-    def _advanced(self, session: Session, row: AuditChain, start: Head, links: list[tuple[int, int, bytes]]) -> bool:
-        """Advance the chain from where this process left it, by one statement; whether it still was there."""
-        _, seq, head = links[-1]
-        facts = [row.id, row.kind, row.fields, row.started_at, seq, head.hex(), row.seen]
-        new = {"seq": seq, "head": head.hex(), "advanced_at": self._clock.now(), "seal": _seal(facts, self._key)}
-        moved = session.connection().execute(_ADVANCE, {**new, "of": self.id, "at": start.seq})
-        self._stored = Head(self.id, seq, head.hex())
-        return moved.rowcount == 1
 
     def _locked(self, session: Session) -> AuditChain:
         wanted = select(AuditChain).where(AuditChain.id == self.id).with_for_update()

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar, cast
 
 import structlog
 from sqlalchemy import JSON, DateTime, Dialect, MetaData, Uuid, event
@@ -27,17 +28,20 @@ from sqlalchemy.orm import Session as OrmSession
 from sqlalchemy.types import TypeDecorator
 from sqlalchemy.util import await_only
 
+from registry.core.db_thread import WritingThread
 from registry.core.errors import Conflict, GatehouseError, Unavailable
 from registry.core.events import Event, EventBus
 
 log = structlog.get_logger(__name__)
 
 Session = AsyncSession
+T = TypeVar("T")
 
 _EVENTS = "gatehouse_events"
 _READ_ONLY = "gatehouse_read_only"
 _TURN = "gatehouse_turn"
 _BUSY_SECONDS = 10
+_MEMORY = ("", ":memory:")
 _URL_FORMS = "Use sqlite+aiosqlite:///PATH or postgresql+asyncpg://USER:PASSWORD@HOST/NAME."
 
 JSONDict = JSON().with_variant(JSONB(), "postgresql")
@@ -138,7 +142,7 @@ def emitted(session: OrmSession) -> Sequence[Event]:
 
 
 class Database:
-    """One engine and the two ways to use it: `transaction` and `reading`.
+    """One engine and the ways to use it: `transaction`, `reading`, and for records in bulk `behind`.
 
     Args:
         url: `sqlite+aiosqlite:///path` or `postgresql+asyncpg://…`.
@@ -154,14 +158,16 @@ class Database:
         self._events = events
         self.engine = _create_engine(self.url)
         self._sessions = async_sessionmaker(self.engine, sync_session_class=_Writing, expire_on_commit=False)
-        self._writing = asyncio.Lock() if self.engine.dialect.name == "sqlite" else None
+        self._line = asyncio.Lock() if self.engine.dialect.name == "sqlite" else None
+        on_file = self._line is not None and (self.url.database or "") not in _MEMORY
+        self._thread = WritingThread(partial(_connect_sqlite, self.url)) if on_file else None
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[Session]:
         """A session that is committed at the end of the block, or rolled back if the block raises."""
         async with self._sessions() as session:
             try:
-                with _Turn(self._writing) as session.info[_TURN]:
+                with _Turn(self._line) as session.info[_TURN]:
                     async with session.begin():
                         yield session
             except OperationalError as error:
@@ -182,7 +188,27 @@ class Database:
             await session.connection(execution_options={_READ_ONLY: True})
             yield session
 
+    @property
+    def writes_behind(self) -> bool:
+        """Whether there is `behind` here: on SQLite, in a file."""
+        return self._thread is not None
+
+    async def behind(self, work: Callable[[sqlite3.Cursor], T]) -> T:
+        """Run `work` in a thread, as a transaction of its own, at the least cost to whatever else the process does.
+
+        It is for plain statements in bulk, and may touch only what nobody else does meanwhile.
+        """
+        assert self._thread is not None, "asked without looking at writes_behind"
+        try:
+            with _Turn(self._line) as turn:
+                await turn.wait()
+                return await self._thread.run(work)
+        except sqlite3.OperationalError as error:
+            raise _unavailable(error) from error
+
     async def close(self) -> None:
+        if self._thread is not None:
+            await self._thread.close()
         await self.engine.dispose()
 
 
@@ -205,13 +231,15 @@ class _Turn:
             self._line.release()
 
     def take(self) -> None:
-        if self._line is not None and not self._taken:
-            await_only(self._wait(self._line))
+        if not self._taken:
+            await_only(self.wait())
 
-    async def _wait(self, line: asyncio.Lock) -> None:
+    async def wait(self) -> None:
+        if self._line is None:
+            return
         try:
             async with asyncio.timeout(_BUSY_SECONDS):
-                self._taken = await line.acquire()
+                self._taken = await self._line.acquire()
         except TimeoutError:
             raise _unavailable("others have been writing for longer than anybody waits") from None
 
@@ -243,13 +271,21 @@ def _create_engine(url: URL) -> AsyncEngine:
         return create_async_engine(url, pool_size=10, max_overflow=10, pool_pre_ping=True)
     if url.drivername != "sqlite+aiosqlite":
         raise DatabaseUrlInvalid(f"GATEHOUSE_DATABASE_URL begins with {url.drivername!r}. {_URL_FORMS}")
-    if url.database and url.database != ":memory:":
+    if url.database and url.database not in _MEMORY:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_async_engine(url)
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     event.listen(engine.sync_engine, "close", _roll_back_sqlite)
     return engine
+
+
+def _connect_sqlite(url: URL) -> sqlite3.Connection:
+    """A connection of the standard library's, which is told what those of the engine are told."""
+    arguments, options = cast("tuple[Any, dict[str, Any]]", sqlite.dialect().create_connect_args(url))
+    connection = sqlite3.connect(*arguments, **options)
+    _prepare_sqlite(connection, None)
+    return connection
 
 
 def _roll_back_sqlite(connection: Any, _record: object) -> None:

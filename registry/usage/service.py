@@ -6,7 +6,8 @@ Each row is linked into the process's chain (`registry.audit.chain`), so that on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -58,13 +59,28 @@ class UsageService:
         It goes past the ORM: thousands of rows a second share the process with the calls themselves. A batch whose
         commit was never confirmed may be given again, with more calls behind it, and is stored once.
         """
-        async with self._database.transaction() as session:
-            links = await session.run_sync(self.chain.append, calls)
-            if links:
-                fresh = calls[len(calls) - len(links) :]
-                rows = [(*call, *link) for call, link in zip(fresh, links, strict=True)]
-                await self._insert(await session.connection(), rows)
+        if not (self._database.writes_behind and await self._written_behind(calls)):
+            async with self._database.transaction() as session:
+                links = await session.run_sync(self.chain.append, calls)
+                if links:
+                    await self._insert(await session.connection(), _rows(calls[len(calls) - len(links) :], links))
         self.chain.confirm()
+
+    async def _written_behind(self, calls: Sequence[Call]) -> bool:
+        """Whether they could be stored with nothing but what this process knows of the chain."""
+        step = self.chain.step(calls)
+        if step is None:
+            return False
+        rows = _rows(calls, step.links)
+
+        def write(cursor: sqlite3.Cursor) -> bool:
+            if not step.taken_behind(cursor):
+                return False
+            for statement, values in _sqlite_inserts(rows):
+                cursor.execute(statement, values)
+            return True
+
+        return await self._database.behind(write)
 
     async def calls(
         self, session: Session, principal: Principal, wanted: CallFilter, *, limit: int = 50, offset: int = 0
@@ -88,14 +104,22 @@ class UsageService:
         return await queries.grouped(session, principal, wanted, by, limit)
 
 
+def _rows(calls: Sequence[Call], links: Sequence[tuple[int, int, bytes]]) -> list[tuple[Any, ...]]:
+    return [(*call, *link) for call, link in zip(calls, links, strict=True)]
+
+
 async def _insert_postgresql(connection: AsyncConnection, rows: list[tuple[Any, ...]]) -> None:
     await connection.exec_driver_sql(_POSTGRESQL, rows)
 
 
 async def _insert_sqlite(connection: AsyncConnection, rows: list[tuple[Any, ...]]) -> None:
+    for statement, values in _sqlite_inserts(rows):
+        await connection.exec_driver_sql(statement, values)
+
+
+def _sqlite_inserts(rows: list[tuple[Any, ...]]) -> Iterator[tuple[str, tuple[Any, ...]]]:
     start = 0
     for size in _SQLITE_ROWS:
         while len(rows) - start >= size:
-            values = tuple(chain.from_iterable(rows[start : start + size]))
-            await connection.exec_driver_sql(_SQLITE[size], values)
+            yield _SQLITE[size], tuple(chain.from_iterable(rows[start : start + size]))
             start += size
