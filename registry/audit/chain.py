@@ -140,13 +140,13 @@ class Chain:
         return self._confirmed if self._confirmed is not None and self._confirmed.seq else None
 
     def confirm(self) -> None:
-        """Say that the transaction of the last `append` was committed."""
+        """Say that the transaction of the last `append` or `step` was committed."""
         self._confirmed = self._stored
 
     def step(self, contents: Sequence[Sequence[Any]]) -> Step | None:
         """The next step of a chain that is appended to in batches, worked out without the database.
 
-        Nothing, where the database must be looked at first: that is `append`'s. So is a step that was not taken.
+        `None` where the database must be looked at first. That is `append`'s work, as is a step that was not taken.
         """
         row, start = self._row, self._confirmed
         if row is None or start is None or self._clock.monotonic() - self._looked >= LOOK_SECONDS:
